@@ -1,0 +1,188 @@
+"""Owns the recorder's loop: collect batches, hand them to a worker thread each flush interval, seal at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import trio
+from msgspec import Struct
+
+from wld import Batch, ConfigError, SinkContext, Subscription, TapeError, TapeWriter
+
+_log = logging.getLogger("wld.recorder")
+
+FLUSH_EVENTS = 20_000
+"""Flush before the interval ends once so many wait: some 50 MB of rows at the worst."""
+DRAIN_TIMEOUT_S = 30.0
+"""The last flush and sync after a cancellation; a disk slower than this leaves its journal for the next start."""
+RETRY_S = 1.0
+SLOWEST_FLUSH_S = 3600.0
+
+
+class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[sinks.recorder]`; intervals in seconds."""
+
+    directory: str | None = None
+    """None: the run's data directory."""
+    rotate_minutes: int = 60
+    flush_interval: float = 1.0
+    """At most so much is lost to a kill of the process."""
+    sync_interval: float = 5.0
+    """At most so much is lost to a power cut."""
+    depth: str = "delta"
+    """`delta` keeps what the venue sent; `snapshot` writes the full book on each update."""
+    on_error: str = "stop"
+    """When the disk refuses: `stop` the run with status 1, or `retry` until it takes again."""
+
+
+class Recorder:
+    """Takes every batch to a `TapeWriter`; nothing on the event loop waits for the disk."""
+
+    def __init__(self, config: RecorderConfig, context: SinkContext) -> None:
+        for key, value, accepted in (
+            ("depth", config.depth, ("delta", "snapshot")),
+            ("on_error", config.on_error, ("stop", "retry")),
+        ):
+            if value not in accepted:
+                raise ConfigError(f'sinks.recorder.{key}: expected one of {", ".join(accepted)}, got "{value}"')
+        if config.rotate_minutes < 1:
+            raise ConfigError(f"sinks.recorder.rotate_minutes: expected at least 1, got {config.rotate_minutes}")
+        if not 0 < config.flush_interval <= SLOWEST_FLUSH_S:
+            raise ConfigError(f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}")
+        if config.sync_interval < 0:
+            raise ConfigError(f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}")
+        self._config = config
+        self._context = context
+        self._waiting: list[Batch] = []
+        self._count = 0
+        self._enough = trio.Event()
+        self._refused: TapeError | None = None
+
+    async def run(
+        self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Record until the batches end, then seal.
+
+        Raises:
+            TapeError: the folder is held by another recorder or cannot be written, or (`on_error = "stop"`) the disk
+                refused; what had been flushed stays readable.
+        """
+        writer = await trio.to_thread.run_sync(self._open)
+        try:
+            task_status.started()
+            await self._consume(writer, batches)
+        finally:
+            # A disk that hangs must not hang the drain: the thread is left behind and the journal recovered later.
+            with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
+                await trio.to_thread.run_sync(self._finish, writer, abandon_on_cancel=True)
+            if limit.cancelled_caught:
+                _log.error("the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S)
+        self._report(writer)
+
+    def _open(self) -> TapeWriter:
+        config, context = self._config, self._context
+        writer = TapeWriter(
+            Path(config.directory) if config.directory else context.data_dir,
+            source=context.source,
+            clock=context.clock,
+            rotate_minutes=config.rotate_minutes,
+            sync_interval_s=config.sync_interval,
+            depth=config.depth,
+            wld_version=context.wld_version,
+            seal_at_rotation=False,
+        )
+        try:
+            for left in writer.recover():
+                _log.warning("recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed)
+        except BaseException:
+            writer.close(seal=False)
+            raise
+        return writer
+
+    async def _consume(self, writer: TapeWriter, batches: Subscription) -> None:
+        failure: list[TapeError] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_each_interval, writer, nursery, failure)
+            async for batch in batches:
+                self._waiting.append(batch)
+                self._count += len(batch)
+                if self._count >= FLUSH_EVENTS:
+                    self._enough.set()
+                    if self._refused:
+                        await self._room()
+            nursery.cancel_scope.cancel()
+        if failure:
+            raise failure[0]
+
+    async def _room(self) -> None:
+        """While the disk refuses, stop taking batches: the ring's bounded channel then loses the oldest and says so."""
+        while self._refused:
+            await trio.sleep(RETRY_S)
+
+    async def _write_each_interval(
+        self, writer: TapeWriter, nursery: trio.Nursery, failure: list[TapeError]
+    ) -> None:
+        """Flush each interval, or sooner when enough waits; runs until cancelled."""
+        async with trio.open_nursery() as sealing:
+            while True:
+                with trio.move_on_after(self._config.flush_interval):
+                    await self._enough.wait()
+                self._enough = trio.Event()
+                try:
+                    # Not abandoned on cancel: the writer belongs to one thread at a time.
+                    await trio.to_thread.run_sync(self._write, writer)
+                    if self._refused:
+                        _log.warning("the disk takes writes again")
+                    self._refused = None
+                except TapeError as error:
+                    if self._config.on_error == "stop":
+                        failure.append(error)
+                        nursery.cancel_scope.cancel()
+                        return
+                    if self._refused is None:
+                        _log.error("%s; trying again each second", error)
+                    self._refused = error
+                    await trio.sleep(RETRY_S)
+                    continue
+                self._report(writer)
+                if writer.pending and not sealing.child_tasks:
+                    sealing.start_soon(self._seal, writer)
+
+    async def _seal(self, writer: TapeWriter) -> None:
+        try:
+            await trio.to_thread.run_sync(writer.seal_pending)
+        except TapeError as error:
+            # The journal is whole and stays; it is tried again after the next flush.
+            _log.error("%s", error)
+
+    def _write(self, writer: TapeWriter) -> None:
+        while self._waiting:
+            # One batch at a time, so that what was taken is taken once even if a later one fails.
+            batch = self._waiting[0]
+            writer.append(batch)
+            self._waiting.pop(0)
+            self._count -= len(batch)
+        writer.flush()
+        if self._context.clock == "live":
+            writer.tick(time.time_ns())
+
+    def _finish(self, writer: TapeWriter) -> None:
+        try:
+            self._write(writer)
+        finally:
+            writer.close()
+
+    def _report(self, writer: TapeWriter) -> None:
+        self._context.status(
+            "recorder",
+            {
+                "tape": str(writer.path) if writer.path else (writer.files[-1] if writer.files else None),
+                "events": writer.events,
+                "bytes": writer.bytes,
+                "segments": len(writer.files),
+                "waiting": self._count,
+                "error": str(self._refused) if self._refused else None,
+            },
+        )

@@ -1,0 +1,124 @@
+"""The recorder under a real ring: everything published is on the tape when it returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from wld_recorder import Recorder, RecorderConfig, wld_sink
+
+import wld
+from wld.ring import Ring
+
+T0 = 1_700_000_000_000_000_000
+
+
+def trade(i: int, receive_time: int | None = None) -> wld.Trade:
+    return wld.Trade(
+        "WLDUSDT", 2 * wld.SCALE, i + 1, wld.AggressorSide.BUY, f"id-{i}", event_time=T0 + i,
+        receive_time=T0 + i * 1_000_000 if receive_time is None else receive_time,
+    )  # fmt: skip
+
+
+def context(folder: Path, ring: Ring, seen: list[dict[str, Any]] | None = None) -> wld.SinkContext:
+    def status(name: str, figures: Any) -> None:
+        assert name == "recorder"
+        if seen is not None:
+            seen.append(dict(figures))
+
+    return wld.SinkContext(folder, None, "0.1.0", "sim", "recorded", ring.statistics, status)
+
+
+async def record(folder: Path, events: list[wld.Event], **config: Any) -> list[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(**config), context(folder, ring, seen))
+    async with trio.open_nursery() as nursery:
+        with ring:
+            subscription = ring.subscribe("recorder", capacity=100_000)
+            await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
+            for i in range(0, len(events), 100):
+                ring.publish(events[i : i + 100])
+                await trio.lowlevel.checkpoint()
+    return seen
+
+
+def test_the_spec_is_critical_and_named_after_its_entry_point() -> None:
+    spec = wld_sink()
+    assert (spec.name, spec.critical, spec.needs_screen) == ("recorder", True, False)
+
+
+async def test_everything_published_is_sealed_when_it_returns(tmp_path: Path) -> None:
+    events: list[wld.Event] = [trade(i) for i in range(1000)]
+    seen = await record(tmp_path, events)
+    assert list(wld.open_tape(tmp_path)) == events
+    assert [p.suffix for p in tmp_path.glob("market_data_*")] == [".bin"]
+    assert seen[-1]["events"] == 1000
+
+
+async def test_hours_become_segments(tmp_path: Path) -> None:
+    hour = 3_600_000_000_000
+    events: list[wld.Event] = [trade(i, T0 // hour * hour + i * hour // 2) for i in range(6)]
+    await record(tmp_path, events)
+    assert [s.events for s in wld.open_tape(tmp_path).summary().files] == [2, 2, 2]
+
+
+async def test_idle_events_reach_the_journal_within_the_flush_interval(tmp_path: Path) -> None:
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(tmp_path, ring))
+    async with trio.open_nursery() as nursery:
+        with ring:
+            subscription = ring.subscribe("recorder")
+            await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
+            ring.publish([trade(0)])
+            with trio.fail_after(5):
+                while not (found := list(tmp_path.glob("*.bin.open"))) or not list(wld.open_tape(found[0])):
+                    await trio.sleep(0.005)
+
+
+async def test_a_left_over_journal_is_recovered_at_the_start(tmp_path: Path) -> None:
+    writer = wld.TapeWriter(tmp_path, source="sim")
+    writer.append([trade(0)])
+    writer.flush()
+    writer.close(seal=False)
+    await record(tmp_path, [trade(1, T0 + 120_000_000_000)])
+    assert list(wld.open_tape(tmp_path)) == [trade(0), trade(1, T0 + 120_000_000_000)]
+    assert len(list(tmp_path.glob("*.bin.open.recovered"))) == 1
+
+
+async def test_cancellation_still_seals_what_was_taken(tmp_path: Path) -> None:
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(), context(tmp_path, ring))
+    async with trio.open_nursery() as nursery:
+        subscription = ring.subscribe("recorder")
+        await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
+        ring.publish([trade(0)])
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert list(wld.open_tape(tmp_path)) == [trade(0)]
+
+
+async def test_a_second_recorder_is_refused(tmp_path: Path) -> None:
+    with wld.TapeWriter(tmp_path, source="sim"), pytest.raises(wld.TapeLocked, match="another recorder"):
+        await record(tmp_path, [])
+
+
+async def test_a_disk_that_refuses_stops_the_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: wld.TapeWriter) -> None:
+        raise wld.TapeError("disk full")
+
+    monkeypatch.setattr(wld.TapeWriter, "flush", refuse)
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(tmp_path, ring))
+    subscription = ring.subscribe("recorder")
+    ring.publish([trade(0)])
+    with trio.fail_after(5), pytest.raises(wld.TapeError, match="disk full"):
+        await recorder.run(subscription)
+
+
+@pytest.mark.parametrize("wrong", [{"depth": "none"}, {"on_error": "x"}, {"rotate_minutes": 0}, {"flush_interval": 0.0}])
+def test_wrong_settings_name_their_key(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(wld.ConfigError, match=f"sinks.recorder.{next(iter(wrong))}: "):
+        Recorder(RecorderConfig(**wrong), context(tmp_path, Ring()))

@@ -1,0 +1,82 @@
+"""wld: a market-data engine for crypto perpetuals. These names are what plugins and notebooks may import."""
+
+from wld.batch import Batch
+from wld.book import OrderBook
+from wld.errors import (
+    BookInvalid,
+    ConfigError,
+    PluginError,
+    SourceError,
+    TapeDamaged,
+    TapeError,
+    TapeLocked,
+    TapeVersion,
+    UnitError,
+    WldError,
+)
+from wld.events import (
+    AggressorSide,
+    BookDelta,
+    BookSnapshot,
+    Event,
+    Gap,
+    GapReason,
+    Instrument,
+    Liquidation,
+    MarginTier,
+    PositionSide,
+    Repair,
+    TickDirection,
+    Ticker,
+    Trade,
+)
+from wld.hookspecs import Sink, SinkContext, SinkSpec, hookimpl
+from wld.ring import Overflow, RingStatistics, Subscription
+from wld.tape.reader import Tape, open_tape
+from wld.tape.writer import TapeWriter
+from wld.units import ABSENT, SCALE, format_fixed, parse_fixed
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "SCALE",
+    "AggressorSide",
+    "Batch",
+    "BookDelta",
+    "BookInvalid",
+    "BookSnapshot",
+    "ConfigError",
+    "Event",
+    "Gap",
+    "GapReason",
+    "Instrument",
+    "Liquidation",
+    "MarginTier",
+    "OrderBook",
+    "Overflow",
+    "PluginError",
+    "PositionSide",
+    "Repair",
+    "RingStatistics",
+    "Sink",
+    "SinkContext",
+    "SinkSpec",
+    "SourceError",
+    "Subscription",
+    "Tape",
+    "TapeDamaged",
+    "TapeError",
+    "TapeLocked",
+    "TapeVersion",
+    "TapeWriter",
+    "TickDirection",
+    "Ticker",
+    "Trade",
+    "UnitError",
+    "WldError",
+    "format_fixed",
+    "hookimpl",
+    "open_tape",
+    "parse_fixed",
+]

@@ -1,0 +1,6 @@
+"""`python -m wld`."""
+
+from wld.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,411 @@
+"""Owns market data: frames in, events out; update-id continuity, ticker merge, duplicates, and gaps in place. Pure.
+
+Does not own the conversation with the venue (subscriptions, pings): `wld.bybit.protocol` reads `take_control`,
+`take_resyncs` and `take_notes`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker
+from wld.errors import RemoteProtocolError, UnitError
+from wld.events import BookSnapshot, Event, Gap, GapReason, Level, Ticker
+from wld.units import ms_to_ns
+
+STRICT_DEPTH = 50
+"""From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
+RECENT_TRADES = 4_096
+"""Trade ids remembered per topic to drop what is delivered twice: four messages of the largest size."""
+
+
+class _Topic:
+    """What is known of one topic on the current connection."""
+
+    __slots__ = (
+        "asks", "awaiting", "bids", "depth", "dropped", "last_time", "last_update", "lost_reason", "lost_time", "name",
+        "prefix", "recent", "sequence", "silent_since", "symbol", "ticker",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        head, _, self.symbol = name.rpartition(".")
+        self.prefix = head
+        self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
+        self.reset()
+        self.last_time: int | None = None
+
+    def reset(self) -> None:
+        """Forget everything that a fresh subscription starts without."""
+        self.last_update: int | None = None
+        self.sequence: int | None = None
+        self.awaiting = True
+        self.silent_since: tuple[int | None, int | None] | None = None
+        self.bids: dict[int, int] = {}
+        self.asks: dict[int, int] = {}
+        self.ticker: dict[str, Any] = {}
+        self.recent: dict[str, None] = {}
+        self.dropped = 0
+        self.lost_reason = GapReason.UPDATE_ID
+        self.lost_time: int | None = None
+
+
+class MarketDecoder:
+    """Turns the venue's frames into events.
+
+    Guarantees: events in the order of the wire; a Gap in the place of whatever could not be used; receive times
+    that never go backwards. `accept_any` follows topics that were not announced with `expect` (recorded input).
+    """
+
+    def __init__(self, *, accept_any: bool = False, next_gap_id: Callable[[], int] | None = None) -> None:
+        self._accept_any = accept_any
+        self.next_gap_id = next_gap_id or count(1).__next__
+        self._topics: dict[str, _Topic] = {}
+        self._control: list[Envelope] = []
+        self._resyncs: list[tuple[str, GapReason]] = []
+        self._restarts: list[str] = []
+        self._notes: list[tuple[str, str]] = []
+        self._pending_gap: tuple[GapReason, int | None] | None = None
+        self._time = 0
+        self.last_data_time: int | None = None
+        self.counters: Counter[str] = Counter()
+        """By kind: duplicates, stale deltas, resyncs, restarts, and each kind of undecodable frame."""
+
+    # -- what the protocol tells us
+
+    def expect(self, topic: str) -> None:
+        """Follow a topic; its first message must be a snapshot where it has snapshots."""
+        if topic not in self._topics:
+            self._topics[topic] = _Topic(topic)
+
+    def forget(self, topic: str) -> None:
+        """Stop following a topic."""
+        self._topics.pop(topic, None)
+
+    def connection_lost(self, reason: GapReason) -> None:
+        """The connection is gone: a Gap for all topics goes in before the next event, if data had come at all."""
+        if self.last_data_time is not None and self._pending_gap is None:
+            self._pending_gap = (reason, self.last_data_time)
+        for topic in self._topics.values():
+            topic.reset()
+
+    def note_silence(self, topic: str) -> None:
+        """A topic is being resubscribed because it fell silent; its next snapshot tells whether anything was lost."""
+        state = self._topics[topic]
+        state.silent_since = (state.last_update if state.depth else state.sequence, state.last_time)
+        state.awaiting = True
+
+    def finish(self, receive_time: int) -> list[Event]:
+        """The end of the feed: the Gap of a connection that never came back, if any."""
+        return self._take_pending_gap(max(self._time, receive_time), None)
+
+    def make_gap(
+        self,
+        reason: GapReason,
+        topic: str | None,
+        receive_time: int,
+        *,
+        missed: int | None = None,
+        first_time: int | None = None,
+        last_time: int | None = None,
+    ) -> Gap:
+        """A Gap with the next id; `topic` is the venue's full name or None for all."""
+        self._time = receive_time = max(self._time, receive_time)
+        prefix, _, symbol = topic.rpartition(".") if topic else (None, "", None)
+        return Gap(
+            gap_id=self.next_gap_id(),
+            reason=reason,
+            topic=prefix or None,
+            symbol=symbol or None,
+            missed=missed,
+            first_time=first_time,
+            last_time=last_time,
+            receive_time=receive_time,
+        )
+
+    # -- what the protocol asks
+
+    def take_control(self) -> list[Envelope]:
+        """Answers and pongs seen since the last call."""
+        taken, self._control = self._control, []
+        return taken
+
+    def take_resyncs(self) -> list[tuple[str, GapReason]]:
+        """Topics that need a new subscription since the last call."""
+        taken, self._resyncs = self._resyncs, []
+        return taken
+
+    def take_restarts(self) -> list[str]:
+        """Symbols whose book restarted with u = 1 since the last call: their instrument may have changed."""
+        taken, self._restarts = self._restarts, []
+        return taken
+
+    def take_notes(self) -> list[tuple[str, str]]:
+        """(kind, sentence) worth a log line since the last call."""
+        taken, self._notes = self._notes, []
+        return taken
+
+    def is_awaiting(self, topic: str) -> bool:
+        """Whether a topic has not shown its first snapshot since it was (re)subscribed."""
+        state = self._topics.get(topic)
+        return state is not None and state.awaiting
+
+    def last_time(self, topic: str) -> int | None:
+        """Receive time of a topic's last message, ns; None before the first."""
+        state = self._topics.get(topic)
+        return state.last_time if state else None
+
+    # -- frames
+
+    def decode(self, frame: str | bytes, receive_time: int) -> list[Event]:
+        """The events of one frame. Never raises for bad input: it counts, notes, and puts a Gap."""
+        self._time = receive_time = max(self._time, receive_time)
+        envelope: Envelope | None = None
+        try:
+            if isinstance(frame, bytes):
+                raise RemoteProtocolError("binary", f"binary frame of {len(frame)} bytes")
+            envelope = decode_envelope(frame)
+            if envelope.topic is None:
+                self._answer(envelope)
+                return []
+            return self._market(envelope, envelope.topic, receive_time)
+        except RemoteProtocolError as error:
+            return self._undecodable(error, envelope.topic if envelope else None, receive_time)
+
+    def _answer(self, envelope: Envelope) -> None:
+        if envelope.op is None and envelope.success is None and envelope.type != "COMMAND_RESP":
+            raise RemoteProtocolError("envelope", "neither topic nor op")
+        self._control.append(envelope)
+
+    def _undecodable(self, error: RemoteProtocolError, topic: str | None, receive_time: int) -> list[Event]:
+        self.counters[error.kind] += 1
+        self._notes.append((error.kind, str(error)))
+        known = self._topics.get(topic) if topic else None
+        first = known.last_time if known else self.last_data_time
+        gap = self.make_gap(
+            GapReason.UNDECODABLE,
+            known.name if known else None,
+            receive_time,
+            missed=None,
+            first_time=first,
+            last_time=receive_time,
+        )
+        return [*self._take_pending_gap(receive_time, receive_time), gap]
+
+    def _take_pending_gap(self, receive_time: int, last_time: int | None) -> list[Event]:
+        if self._pending_gap is None:
+            return []
+        (reason, first), self._pending_gap = self._pending_gap, None
+        return [self.make_gap(reason, None, receive_time, first_time=first, last_time=last_time)]
+
+    def _market(self, envelope: Envelope, topic: str, receive_time: int) -> list[Event]:
+        state = self._topics.get(topic)
+        if state is None:
+            if not self._accept_any or not _is_known(topic):
+                self.counters["unknown_topic"] += 1
+                self._notes.append(("unknown_topic", f"message of a topic not subscribed: {topic[:60]}"))
+                return []
+            state = self._topics[topic] = _Topic(topic)
+        if state.depth:
+            events = self._book(envelope, state, receive_time)
+        elif state.prefix == "tickers":
+            events = self._ticker(envelope, state, receive_time)
+        else:
+            events = self._items(envelope, state, receive_time)
+        state.last_time = receive_time
+        before = self._take_pending_gap(receive_time, receive_time)
+        self.last_data_time = receive_time
+        return before + events if before else events
+
+    def _items(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+        items, any_bad = decode_items(envelope, receive_time)
+        state.awaiting = False
+        events: list[Event] = []
+        recent = state.recent
+        is_trade = state.prefix == "publicTrade"
+        for item in items:
+            if any_bad and isinstance(item, RemoteProtocolError):
+                self.counters[item.kind] += 1
+                self._notes.append((item.kind, str(item)))
+                events.append(
+                    self.make_gap(
+                        GapReason.UNDECODABLE,
+                        state.name,
+                        receive_time,
+                        missed=1,
+                        first_time=state.last_time,
+                        last_time=receive_time,
+                    )
+                )
+                continue
+            if is_trade and item.trade_id:  # type: ignore[union-attr]
+                trade_id: str = item.trade_id  # type: ignore[union-attr]
+                if trade_id in recent:
+                    self.counters["duplicate_trade"] += 1
+                    continue
+                recent[trade_id] = None
+            events.append(item)  # type: ignore[arg-type]
+        if len(recent) > RECENT_TRADES:
+            for trade_id in list(recent)[: len(recent) - RECENT_TRADES]:
+                del recent[trade_id]
+        return events
+
+    def _book(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+        event = decode_book(envelope, state.depth, receive_time)
+        if isinstance(event, BookSnapshot):
+            return self._book_snapshot(event, state, receive_time)
+        strict = state.depth >= STRICT_DEPTH
+        if state.awaiting and strict:
+            if state.last_update is None and self._accept_any:
+                pass  # a recording that begins in mid-stream
+            elif state.last_update is None and state.silent_since is None:
+                return [self._lose(state, GapReason.UPDATE_ID, None, receive_time)]
+            else:
+                self.counters["delta_before_snapshot"] += 1
+                state.dropped += state.silent_since is None
+                return []
+        if strict and state.last_update is not None:
+            if (event.sequence is not None and state.sequence is not None and event.sequence < state.sequence) or (
+                event.update_id == state.last_update and event.sequence in (None, state.sequence)
+            ):
+                self.counters["stale_delta"] += 1
+                return []
+            if event.update_id != state.last_update + 1:
+                skipped = event.update_id - state.last_update - 1
+                return [self._lose(state, GapReason.UPDATE_ID, skipped if skipped > 0 else None, receive_time)]
+        _merge(state.bids, event.bids)
+        _merge(state.asks, event.asks)
+        if strict and _crossed(state):
+            return [self._lose(state, GapReason.CROSSED_BOOK, 1, receive_time)]
+        state.awaiting = False
+        state.last_update = event.update_id
+        state.sequence = event.sequence
+        return [event]
+
+    def _book_snapshot(self, event: BookSnapshot, state: _Topic, receive_time: int) -> list[Event]:
+        before: list[Event] = []
+        if state.silent_since is not None:
+            last, since = state.silent_since
+            if last is not None and event.update_id != last:
+                skipped = event.update_id - last
+                before.append(
+                    self.make_gap(
+                        GapReason.SILENCE,
+                        state.name,
+                        receive_time,
+                        missed=skipped if skipped > 0 else None,
+                        first_time=since,
+                        last_time=receive_time,
+                    )
+                )
+            state.silent_since = None
+        if state.dropped:
+            before.append(
+                self.make_gap(
+                    state.lost_reason,
+                    state.name,
+                    receive_time,
+                    missed=state.dropped,
+                    first_time=state.lost_time,
+                    last_time=receive_time,
+                )
+            )
+            state.dropped = 0
+        state.bids = dict(event.bids)
+        state.asks = dict(event.asks)
+        if _crossed(state):
+            return [*before, self._lose(state, GapReason.CROSSED_BOOK, 1, receive_time)]
+        if event.update_id == 1:
+            self.counters["book_restart"] += 1
+            self._notes.append(("book_restart", f"{state.name}: update id 1, the venue restarted this book"))
+            self._restarts.append(event.symbol)
+        state.awaiting = False
+        state.last_update = event.update_id
+        state.sequence = event.sequence
+        return [*before, event]
+
+    def _lose(self, state: _Topic, reason: GapReason, missed: int | None, receive_time: int) -> Gap:
+        """The book cannot be continued: a Gap, a resync of this topic, and nothing more until its snapshot."""
+        gap = self.make_gap(
+            reason,
+            state.name,
+            receive_time,
+            missed=missed,
+            first_time=state.last_time,
+            last_time=receive_time,
+        )
+        self.counters[reason.value] += 1
+        self._notes.append((reason.value, f"{state.name}: {reason.value}, missed {missed or 'unknown'}; resubscribing"))
+        self._resyncs.append((state.name, reason))
+        state.awaiting = True
+        state.lost_reason = reason
+        state.lost_time = receive_time
+        state.bids = {}
+        state.asks = {}
+        if state.last_update is None:
+            state.last_update = -1
+        return gap
+
+    def _ticker(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+        symbol, fields = decode_ticker(envelope)
+        try:
+            sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
+        except UnitError as error:
+            raise RemoteProtocolError("number", f"{state.name}: ts: {error}") from None
+        if envelope.cs is not None and not 0 <= envelope.cs < 1 << 63:
+            raise RemoteProtocolError("number", f"{state.name}: cs: does not fit 63 bits")
+        before: list[Event] = []
+        if envelope.type == "snapshot":
+            state.ticker = fields
+            if state.silent_since is not None:
+                last, since = state.silent_since
+                state.silent_since = None
+                if envelope.cs is None or envelope.cs != last:
+                    before.append(
+                        self.make_gap(
+                            GapReason.SILENCE,
+                            state.name,
+                            receive_time,
+                            first_time=since,
+                            last_time=receive_time,
+                        )
+                    )
+        elif envelope.type == "delta":
+            state.ticker = {**state.ticker, **fields}
+        else:
+            raise RemoteProtocolError("fields", f"{state.name}: type: expected snapshot or delta")
+        state.awaiting = False
+        state.sequence = envelope.cs
+        event = Ticker(
+            symbol=symbol,
+            **state.ticker,
+            sequence=envelope.cs,
+            sent_time=sent_time,
+            receive_time=receive_time,
+        )
+        return [*before, event]
+
+
+def _is_known(topic: str) -> bool:
+    prefix, _, symbol = topic.rpartition(".")
+    if not symbol:
+        return False
+    if prefix in ("publicTrade", "tickers", "allLiquidation"):
+        return True
+    head, _, depth = prefix.partition(".")
+    return head == "orderbook" and depth.isdecimal() and 1 <= len(depth) <= 4 and int(depth) > 0
+
+
+def _merge(side: dict[int, int], levels: tuple[Level, ...]) -> None:
+    for price, size in levels:
+        if size:
+            side[price] = size
+        else:
+            side.pop(price, None)
+
+
+def _crossed(state: _Topic) -> bool:
+    return bool(state.bids and state.asks) and max(state.bids) >= min(state.asks)

@@ -1,0 +1,353 @@
+"""Owns the conversation with the venue on one connection: subscribe, confirm, reject, ping, resync. Pure, sans-IO.
+
+`open` and `tick` give the frames to send, `receive` takes a frame and gives events; time is always an argument (ns).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from msgspec import Struct
+
+from wld.bybit.decoder import MarketDecoder
+from wld.bybit.messages import Envelope
+from wld.errors import FatalSourceError, RetryableSourceError
+from wld.events import Event, GapReason
+from wld.units import SCALE
+
+ARGS_LIMIT = 21_000
+"""Characters of all topics on one public connection (Bybit V5 documentation, connect page)."""
+RESYNC_INITIAL_S = 1.0
+RESYNC_MAX_S = 60.0
+"""A topic's second resync in a row waits this long at first and at most, so a busy book makes no storm."""
+QUIET_MAX_S = 900.0
+_S = 10 * SCALE  # ns in a second
+
+
+def topics_for(symbols: Iterable[str], topics: Sequence[str], depth: int) -> list[str]:
+    """The venue's topic names, a symbol's topics side by side."""
+    names = [f"orderbook.{depth}" if topic == "orderbook" else topic for topic in topics]
+    return [f"{name}.{symbol}" for symbol in symbols for name in names]
+
+
+def split_topics(topics: Sequence[str], limit: int = ARGS_LIMIT) -> list[list[str]]:
+    """Topics in groups whose args arrays, quotes and commas counted, stay within the limit of one connection."""
+    groups: list[list[str]] = [[]]
+    used = 2
+    for topic in topics:
+        size = len(topic) + 3
+        if groups[-1] and used + size > limit:
+            groups.append([])
+            used = 2
+        groups[-1].append(topic)
+        used += size
+    return groups
+
+
+class ProtocolConfig(Struct, frozen=True):
+    """Times in seconds."""
+
+    subscribe_batch: int = 10
+    answer_timeout: float = 10.0
+    first_data_timeout: float = 10.0
+    silence_timeout: float = 30.0
+    attempts: int = 3
+    """Unanswered subscribes, or snapshots that do not come, before the connection is given up."""
+
+
+class _Request:
+    __slots__ = ("attempt", "deadline", "topics")
+
+    def __init__(self, topics: list[str], deadline: int, attempt: int) -> None:
+        self.topics = topics
+        self.deadline = deadline
+        self.attempt = attempt
+
+
+class _Subscription:
+    """Where one topic stands."""
+
+    __slots__ = (
+        "attempts", "confirmed", "first_data_deadline", "quiet_s", "resync_at", "resynced", "resyncs",
+        "snapshots",
+    )  # fmt: skip
+
+    def __init__(self, topic: str, silence_timeout: float) -> None:
+        self.snapshots = topic.startswith(("orderbook.", "tickers."))
+        self.quiet_s = silence_timeout
+        self.resyncs = 0
+        self.resynced = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.confirmed = False
+        self.attempts = 0
+        self.first_data_deadline: int | None = None
+        self.resync_at: int | None = None
+
+
+_REJECTED_TOPIC = re.compile(r"topic:\s*(\S+)$|Invalid symbol\s*:\s*\[([^\]]*)\]")
+
+
+class BybitProtocol:
+    """One connection's state machine; it outlives reconnects, `open` starts each fresh connection.
+
+    A topic is live when its data comes, not when a request is acknowledged. A topic the venue does not know is
+    dropped with a `rejected_topic` Gap and tried again on the next connection.
+    """
+
+    def __init__(
+        self,
+        topics: Iterable[str],
+        config: ProtocolConfig | None = None,
+        decoder: MarketDecoder | None = None,
+    ) -> None:
+        self.config = config or ProtocolConfig()
+        self.decoder = decoder or MarketDecoder()
+        self._topics: dict[str, _Subscription] = {}
+        self._rejected: dict[str, str] = {}
+        self._requests: dict[str, _Request] = {}
+        self._ids = count(1)
+        self._notes: list[tuple[str, str]] = []
+        self._out: list[str] = []
+        self._is_open = False
+        self.has_data = False
+        for topic in topics:
+            self._add(topic)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What this connection carries, rejected topics left out."""
+        return tuple(self._topics)
+
+    @property
+    def rejected(self) -> dict[str, str]:
+        """Topics that the venue refused on this connection, with its words."""
+        return dict(self._rejected)
+
+    def _add(self, topic: str) -> None:
+        self._topics[topic] = _Subscription(topic, self.config.silence_timeout)
+        self.decoder.expect(topic)
+
+    # -- outgoing
+
+    def open(self, now: int) -> list[str]:
+        """The subscribe frames of a fresh connection; rejected topics get another chance."""
+        self._requests.clear()
+        self._out = []
+        self._is_open = True
+        self.has_data = False
+        for topic in self._rejected:
+            self._add(topic)
+        self._rejected.clear()
+        for state in self._topics.values():
+            state.clear()
+        self._subscribe(list(self._topics), now)
+        return self._take_out()
+
+    def lost(self, reason: GapReason) -> None:
+        """The connection ended."""
+        self._is_open = False
+        self._requests.clear()
+        self.decoder.connection_lost(reason)
+
+    def add_topics(self, topics: Iterable[str], now: int) -> list[str]:
+        """Subscribe more topics on the open connection (or on the next one)."""
+        new = [t for t in topics if t not in self._topics and t not in self._rejected]
+        for topic in new:
+            self._add(topic)
+        if self._is_open:
+            self._subscribe(new, now)
+        return self._take_out()
+
+    def remove_topics(self, topics: Iterable[str]) -> list[str]:
+        """Unsubscribe topics, such as those of a delisted symbol."""
+        gone = [t for t in topics if self._topics.pop(t, None) or self._rejected.pop(t, None) is not None]
+        for topic in gone:
+            self.decoder.forget(topic)
+        if gone and self._is_open:
+            self._send("unsubscribe", gone)
+        return self._take_out()
+
+    def ping(self) -> str:
+        """The venue's heartbeat, asked for every 20 s."""
+        return json.dumps({"req_id": f"p{next(self._ids)}", "op": "ping"})
+
+    def _send(self, op: str, topics: list[str]) -> str:
+        request_id = f"w{next(self._ids)}"
+        self._out.append(json.dumps({"req_id": request_id, "op": op, "args": topics}, separators=(",", ":")))
+        return request_id
+
+    def _subscribe(self, topics: list[str], now: int, attempt: int = 1, batch: int | None = None) -> None:
+        batch = batch or self.config.subscribe_batch
+        deadline = now + int(self.config.answer_timeout * _S)
+        for start in range(0, len(topics), batch):
+            part = topics[start : start + batch]
+            self._requests[self._send("subscribe", part)] = _Request(part, deadline, attempt)
+
+    def _take_out(self) -> list[str]:
+        taken, self._out = self._out, []
+        return taken
+
+    def take_notes(self) -> list[tuple[str, str]]:
+        """(kind, sentence) worth a log line since the last call."""
+        taken, self._notes = self._notes + self.decoder.take_notes(), []
+        return taken
+
+    # -- incoming
+
+    def receive(self, frame: str | bytes, receive_time: int) -> list[Event]:
+        """A frame's events. `tick` afterwards gives what is to be sent in answer.
+
+        Raises:
+            FatalSourceError: the venue refused every topic before any data came.
+        """
+        events = self.decoder.decode(frame, receive_time)
+        for answer in self.decoder.take_control():
+            events = events + self._answer(answer, receive_time)
+        if events and not self.has_data and self.decoder.last_data_time is not None:
+            self.has_data = True
+        for topic, _ in self.decoder.take_resyncs():
+            self._schedule_resync(topic, receive_time)
+        return events
+
+    def _answer(self, answer: Envelope, now: int) -> list[Event]:
+        if answer.op in ("ping", "pong") or answer.ret_msg == "pong":
+            return []  # linear pongs keep op "ping"; option and private ones say "pong"
+        if answer.op == "unsubscribe":
+            return []
+        request_id = answer.req_id or ""
+        request = self._requests.pop(request_id, None)
+        if request is None and not request_id and len(self._requests) == 1:
+            request = self._requests.pop(next(iter(self._requests)))  # some errors come without their req_id
+        if request is None:
+            if answer.success is False:
+                self._notes.append(("refused", f"the venue answered {answer.ret_msg!r} to no request of ours"))
+            return []
+        if answer.success or answer.type == "COMMAND_RESP":
+            for topic in request.topics:
+                self._confirm(topic, now)
+            return []
+        return self._rejection(answer.ret_msg or "", request, now)
+
+    def _confirm(self, topic: str, now: int) -> None:
+        state = self._topics.get(topic)
+        if state is None:
+            return
+        state.confirmed = True
+        if state.snapshots and self.decoder.is_awaiting(topic):
+            state.first_data_deadline = now + int(self.config.first_data_timeout * _S)
+
+    def _rejection(self, text: str, request: _Request, now: int) -> list[Event]:
+        match = _REJECTED_TOPIC.search(text)
+        named = (match[1] or match[2]).strip() if match else None
+        rest = [t for t in request.topics if t in self._topics and t != named]
+        events: list[Event] = []
+        if named in request.topics and "already subscribed" in text:
+            self._confirm(named or "", now)
+        elif named in request.topics:
+            events.append(self._reject(named or "", text, now))
+        elif len(rest) > 1:
+            self._notes.append(("refused", f"subscribe of {len(rest)} topics refused ({text}); trying half as many"))
+            self._subscribe(rest, now, request.attempt, batch=(len(rest) + 1) // 2)
+            return []
+        elif rest and request.attempt < self.config.attempts:
+            self._subscribe(rest, now, request.attempt + 1)
+            return []
+        elif rest:
+            events.append(self._reject(rest[0], text, now))
+            rest = []
+        if rest:
+            self._subscribe(rest, now)
+        if not self._topics and self.decoder.last_data_time is None:
+            raise FatalSourceError(f"the venue refused every topic; the last: {text}")
+        return events
+
+    def _reject(self, topic: str, text: str, now: int) -> Event:
+        last_time = self.decoder.last_time(topic)
+        self._topics.pop(topic, None)
+        self._rejected[topic] = text
+        self.decoder.forget(topic)
+        self._notes.append(("rejected_topic", f"{topic}: refused by the venue ({text}); recording goes on without it"))
+        return self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=last_time)
+
+    # -- time
+
+    def _schedule_resync(self, topic: str, now: int) -> None:
+        state = self._topics.get(topic)
+        if state is None or state.resync_at is not None:
+            return
+        if now - state.resynced > 2 * int(RESYNC_MAX_S * _S):
+            state.resyncs = 0
+        state.resynced = now
+        wait = 0.0 if state.resyncs == 0 else min(RESYNC_MAX_S, RESYNC_INITIAL_S * 2.0 ** (state.resyncs - 1))
+        state.resyncs += 1
+        state.resync_at = now + int(wait * _S)
+
+    def tick(self, now: int) -> list[str]:
+        """Frames that are due: resyncs, unanswered requests again, silent topics again.
+
+        Raises:
+            RetryableSourceError: the connection answers or delivers too little; reconnect.
+        """
+        if not self._is_open:
+            return []
+        for request_id, request in list(self._requests.items()):
+            if now >= request.deadline:
+                del self._requests[request_id]
+                self._unanswered(request, now)
+        for topic, state in list(self._topics.items()):
+            if state.resync_at is not None:
+                if now >= state.resync_at:
+                    state.resync_at = None
+                    self._resubscribe([topic], now)
+            elif state.first_data_deadline is not None:
+                self._look_for_first_data(topic, state, now)
+            elif state.snapshots:
+                self._look_for_silence(topic, state, now)
+        return self._take_out()
+
+    def _unanswered(self, request: _Request, now: int) -> None:
+        waiting = [t for t in request.topics if t in self._topics and self.decoder.is_awaiting(t)]
+        for topic in set(request.topics) - set(waiting):
+            self._confirm(topic, now)  # data came: live without an answer
+        if not waiting:
+            return
+        if request.attempt >= self.config.attempts:
+            raise RetryableSourceError(f"no answer to a subscribe of {waiting[0]} after {request.attempt} attempts")
+        self._notes.append(("unanswered", f"no answer to a subscribe of {len(waiting)} topics; asking again"))
+        self._subscribe(waiting, now, request.attempt + 1)
+
+    def _look_for_first_data(self, topic: str, state: _Subscription, now: int) -> None:
+        if not self.decoder.is_awaiting(topic):
+            state.first_data_deadline = None
+            state.attempts = 0
+        elif now >= (state.first_data_deadline or 0):
+            state.first_data_deadline = None
+            state.attempts += 1
+            if state.attempts >= self.config.attempts and not self.has_data:
+                raise RetryableSourceError(f"{topic}: acknowledged, but no data came")
+            self._notes.append(("no_data", f"{topic}: acknowledged, but no snapshot came; subscribing again"))
+            self._resubscribe([topic], now)
+
+    def _look_for_silence(self, topic: str, state: _Subscription, now: int) -> None:
+        last = self.decoder.last_time(topic)
+        if last is None or not state.confirmed or self.decoder.is_awaiting(topic):
+            return
+        idle = now - last
+        if idle >= int(state.quiet_s * _S):
+            self._notes.append(("silence", f"{topic}: silent for {idle // _S} s; subscribing again to be sure"))
+            state.quiet_s = min(QUIET_MAX_S, state.quiet_s * 2)
+            self.decoder.note_silence(topic)
+            self._resubscribe([topic], now)
+
+    def _resubscribe(self, topics: list[str], now: int) -> None:
+        for topic in topics:
+            state = self._topics[topic]
+            state.confirmed = False
+            state.first_data_deadline = None
+        self._send("unsubscribe", topics)
+        self._subscribe(topics, now)

@@ -1,0 +1,157 @@
+"""Owns the venue's public REST: instruments, margin tiers, time, recent trades. Never delays the socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from wld.errors import RetryableSourceError, UnitError
+from wld.events import Instrument, MarginTier
+from wld.units import ms_to_ns, parse_fixed64
+
+MAINNET = "https://api.bybit.com"
+TESTNET = "https://api-testnet.bybit.com"
+TIMEOUT_S = 10.0
+MAX_BODY = 32 * 1024 * 1024
+_MAX_PAGES = 100
+_CATEGORY = "linear"
+
+
+class BybitRest:
+    """Calls on one base URL. Every method raises `RetryableSourceError` naming the call that failed."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
+        """The `result` of a GET; HTTP 200 with a retCode other than 0 is an error too."""
+        where = f"GET {self._client.base_url.copy_with(path=path)}"
+        try:
+            async with self._client.stream("GET", path, params=parameters) as response:
+                body = bytearray()
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_BODY:
+                        raise RetryableSourceError(f"{where}: answer larger than {MAX_BODY >> 20} MiB")
+            if response.status_code != 200:
+                hint = " (rate limit or region: wait ten minutes)" if response.status_code == 403 else ""
+                raise RetryableSourceError(f"{where}: HTTP {response.status_code}{hint}")
+            answer = httpx.Response(200, content=bytes(body)).json()
+            if answer["retCode"] != 0:
+                raise RetryableSourceError(f"{where}: retCode {answer['retCode']}: {answer.get('retMsg')}")
+            result = answer["result"]
+            if not isinstance(result, dict):
+                raise RetryableSourceError(f"{where}: result is not an object")
+            return {**result, "_time": answer.get("time")}
+        except httpx.HTTPError as error:
+            raise RetryableSourceError(f"{where}: {type(error).__name__} {error}".rstrip()) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RetryableSourceError(f"{where}: not the venue's envelope: {error!r}") from None
+
+    async def _pages(self, path: str, **parameters: str | int) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        cursor = ""
+        for _ in range(_MAX_PAGES):
+            page = await self.get(path, **parameters, **({"cursor": cursor} if cursor else {}))
+            items += [item for item in page.get("list", []) if isinstance(item, dict)]
+            following = page.get("nextPageCursor") or ""
+            if not following or following == cursor:
+                break
+            cursor = following
+        return items
+
+    async def server_time(self) -> int:
+        """The venue's clock, ns since the Unix epoch."""
+        result = await self.get("/v5/market/time")
+        try:
+            return int(result["timeNano"])
+        except (KeyError, ValueError, TypeError):
+            raise RetryableSourceError("GET /v5/market/time: no timeNano") from None
+
+    async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
+        """Instruments with their margin tiers: of the given symbols, or all perpetuals and futures listed.
+
+        The default page stops before W, so all pages are read; margin tiers come 15 symbols a page.
+        """
+        if symbols is not None and len(symbols) <= 20:
+            listed = []
+            tiers = []
+            for symbol in symbols:
+                listed += await self._pages("/v5/market/instruments-info", category=_CATEGORY, symbol=symbol)
+                tiers += await self._pages("/v5/market/risk-limit", category=_CATEGORY, symbol=symbol)
+        else:
+            listed = await self._pages("/v5/market/instruments-info", category=_CATEGORY, limit=1000)
+            tiers = await self._pages("/v5/market/risk-limit", category=_CATEGORY)
+            if symbols is not None:
+                wanted = set(symbols)
+                listed = [item for item in listed if item.get("symbol") in wanted]
+        by_symbol: dict[str, list[MarginTier]] = {}
+        for item in tiers:
+            tier = to_margin_tier(item)
+            if tier is not None:
+                by_symbol.setdefault(str(item.get("symbol")), []).append(tier)
+        return [
+            to_instrument(item, sorted(by_symbol.get(str(item.get("symbol")), []), key=lambda t: t.limit), receive_time)
+            for item in listed
+            if item.get("symbol")
+        ]
+
+
+def _fixed(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        return parse_fixed64(str(value))
+    except UnitError:
+        return None
+
+
+def to_margin_tier(item: dict[str, Any]) -> MarginTier | None:
+    """One entry of risk-limit; None where it cannot be read. Numbers come as text, in places as numbers."""
+    try:
+        return MarginTier(
+            limit=parse_fixed64(str(item["riskLimitValue"])),
+            maintenance_margin=parse_fixed64(str(item["maintenanceMargin"])),
+            initial_margin=parse_fixed64(str(item["initialMargin"])),
+            max_leverage=parse_fixed64(str(item["maxLeverage"])),
+            maintenance_deduction=_fixed(item.get("mmDeduction")),
+        )
+    except (KeyError, UnitError):
+        return None
+
+
+def to_instrument(item: dict[str, Any], tiers: Sequence[MarginTier], receive_time: int) -> Instrument:
+    """One entry of instruments-info; a field that is missing or cannot be read is None."""
+
+    def part(name: str) -> dict[str, Any]:
+        value = item.get(name)
+        return value if isinstance(value, dict) else {}
+
+    lot, price, leverage = part("lotSizeFilter"), part("priceFilter"), part("leverageFilter")
+    launch = str(item.get("launchTime") or "")
+    interval = item.get("fundingInterval")
+    return Instrument(
+        symbol=str(item["symbol"]),
+        tick_size=_fixed(price.get("tickSize")),
+        lot_size=_fixed(lot.get("qtyStep")),
+        max_leverage=_fixed(leverage.get("maxLeverage")),
+        margin_tiers=tuple(tiers),
+        funding_interval=interval if isinstance(interval, int) else None,
+        status=str(item["status"]) if item.get("status") else None,
+        contract_type=str(item["contractType"]) if item.get("contractType") else None,
+        launch_time=ms_to_ns(int(launch)) if launch.isdecimal() and len(launch) < 16 and int(launch) else None,
+        min_size=_fixed(lot.get("minOrderQty")),
+        max_size=_fixed(lot.get("maxOrderQty")),
+        min_notional=_fixed(lot.get("minNotionalValue")),
+        receive_time=receive_time,
+    )
+
+
+@asynccontextmanager
+async def open_rest(base_url: str) -> AsyncIterator[BybitRest]:
+    """A client on one base URL, closed at the end of the block."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, headers={"User-Agent": "wld"}) as client:
+        yield BybitRest(client)

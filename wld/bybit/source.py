@@ -1,0 +1,347 @@
+"""Owns the Trio shell of the venue: connect, heartbeat, watch, reconnect, keep the symbol list; decides no protocol."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Protocol
+
+import trio
+from msgspec import structs
+
+from wld.bybit.backoff import Backoff, ConnectionBudget
+from wld.bybit.decoder import MarketDecoder
+from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
+from wld.bybit.rest import MAINNET, TESTNET, open_rest
+from wld.bybit.transport import Connect, FrameStream, trio_websocket_transport
+from wld.clock import ReceiveClock
+from wld.config import SourceConfig
+from wld.errors import FatalSourceError, RetryableSourceError
+from wld.events import Event, GapReason, Instrument
+
+log = logging.getLogger(__name__)
+
+MAINNET_WS = "wss://stream.bybit.com/v5/public/linear"
+TESTNET_WS = "wss://stream-testnet.bybit.com/v5/public/linear"
+SEND_TIMEOUT_S = 10.0
+TICK_S = 0.25
+LOG_AGAIN_S = 60.0
+"""A kind of trouble is logged once in this time; the rest is counted."""
+LISTED = ("Trading", "PreLaunch", "")
+
+
+class Publisher(Protocol):
+    """The ring, as a source sees it."""
+
+    def publish(self, events: Iterable[Event]) -> object:
+        """Publish events as one batch."""
+        ...
+
+
+class SourceStatistics:
+    """What the status line says of the source."""
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.messages = 0
+        self.counters: Counter[str] = Counter()
+
+
+def endpoints(config: SourceConfig) -> tuple[str, str]:
+    """(WebSocket URL, REST base) of a source: the live venue, its testnet, or a compatible URL used verbatim."""
+    if config.name.startswith(("ws://", "wss://")):
+        scheme, _, rest = config.name.partition("://")
+        host = rest.partition("/")[0].partition("?")[0]
+        return config.name, config.rest_url or f"{'https' if scheme == 'wss' else 'http'}://{host}"
+    ws, base = (TESTNET_WS, TESTNET) if config.testnet else (MAINNET_WS, MAINNET)
+    return ws, config.rest_url or base
+
+
+class BybitSource:
+    """Runs until cancelled; retries what can be retried for ever.
+
+    Topics are spread over as many connections as the venue's limit on their names asks for.
+    """
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        *,
+        urls: tuple[str, str] | None = None,
+        connect: Connect | None = None,
+        clock: ReceiveClock | None = None,
+        luck: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._url, self._rest_url = urls or endpoints(config)
+        self._connect = connect or trio_websocket_transport(
+            connect_timeout=config.connect_timeout, max_message_bytes=config.max_message_bytes
+        )
+        self._clock = clock or ReceiveClock()
+        self._luck = luck
+        self._budget = ConnectionBudget()
+        self._gap_ids = count(1)
+        self._instruments: dict[str, Instrument] = {}
+        self._lines: list[_Line] = []
+        self._refresh = trio.Event()
+        self._logged: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
+        self.statistics = SourceStatistics()
+
+    @property
+    def _all(self) -> bool:
+        return self._config.symbols == ("all",)
+
+    async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Publish the venue's events until cancelled.
+
+        Raises:
+            FatalSourceError: the venue refused every topic, or `all` was asked for and nothing is listed.
+        """
+        symbols = self._config.symbols or ("WLDUSDT",)
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._all:
+                    symbols = await self._list_symbols(ring)
+                for group in split_topics(topics_for(symbols, self._config.topics, self._config.depth)):
+                    self._start_line(nursery, group, ring)
+                nursery.start_soon(self._keep_instruments, ring, nursery)
+                nursery.start_soon(self._watch_clock)
+                task_status.started()
+        except* FatalSourceError as group:
+            raise _first(group) from None
+        finally:
+            now = self._clock.now()
+            for line in self._lines:
+                ring.publish(line.protocol.decoder.finish(now))
+
+    def _start_line(self, nursery: trio.Nursery, topics: list[str], ring: Publisher) -> None:
+        line = _Line(self, topics)
+        self._lines.append(line)
+        nursery.start_soon(line.run, ring)
+
+    # -- instruments
+
+    async def _list_symbols(self, ring: Publisher) -> tuple[str, ...]:
+        backoff = Backoff(self._config.backoff_initial, self._config.backoff_max)
+        while True:
+            try:
+                await self._read_instruments(ring)
+                break
+            except RetryableSourceError as error:
+                delay = backoff.next_delay(self._luck())
+                log.warning("symbols all needs the instrument list: %s; trying again in %.1f s", error, delay)
+                await trio.sleep(delay)
+        symbols = tuple(s for s, i in self._instruments.items() if (i.status or "") in LISTED)
+        if not symbols:
+            raise FatalSourceError(f"{self._rest_url}: lists no instrument to follow")
+        log.info("following all %d listed symbols", len(symbols))
+        return symbols
+
+    async def _read_instruments(self, ring: Publisher) -> None:
+        symbols = None if self._all else self._config.symbols or ("WLDUSDT",)
+        async with open_rest(self._rest_url) as rest:
+            instruments = await rest.instruments(symbols, self._clock.now())
+        changed: list[Event] = []
+        for instrument in instruments:
+            known = self._instruments.get(instrument.symbol)
+            if known is None or structs.replace(known, receive_time=instrument.receive_time) != instrument:
+                if known is not None:
+                    log.info("%s: the instrument changed", instrument.symbol)
+                changed.append(instrument)
+                self._instruments[instrument.symbol] = instrument
+        if self._all:
+            listed = {i.symbol for i in instruments}
+            for symbol in set(self._instruments) - listed:
+                del self._instruments[symbol]
+        elif symbols is not None and (missing := set(symbols) - {i.symbol for i in instruments}):
+            log.warning("the venue lists no instrument %s", ", ".join(sorted(missing)))
+        now = self._clock.now()
+        ring.publish([structs.replace(i, receive_time=now) for i in changed if isinstance(i, Instrument)])
+
+    async def _keep_instruments(self, ring: Publisher, nursery: trio.Nursery) -> None:
+        """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list."""
+        first = not self._all
+        while True:
+            if not first:
+                self._refresh = trio.Event()
+                with trio.move_on_after(self._config.instrument_interval):
+                    await self._refresh.wait()
+                    await trio.sleep(1)  # several books restart together; one reading serves all
+            first = False
+            try:
+                await self._read_instruments(ring)
+            except RetryableSourceError as error:
+                log.warning("instruments cannot be read, recording goes on without: %s", error)
+                continue
+            if self._all:
+                await self._follow_list(nursery, ring)
+
+    async def _follow_list(self, nursery: trio.Nursery, ring: Publisher) -> None:
+        wanted = {s for s, i in self._instruments.items() if (i.status or "") in LISTED}
+        current = {t.rpartition(".")[2] for line in self._lines for t in line.protocol.topics}
+        gone = current - wanted
+        if gone:
+            log.info("delisted, no longer followed: %s", ", ".join(sorted(gone)))
+            for line in self._lines:
+                await line.change(remove=[t for t in line.protocol.topics if t.rpartition(".")[2] in gone])
+        new = sorted(wanted - current - {t.rpartition(".")[2] for line in self._lines for t in line.protocol.rejected})
+        if new:
+            log.info("newly listed, now followed: %s", ", ".join(new))
+            topics = topics_for(new, self._config.topics, self._config.depth)
+            last = self._lines[-1]
+            if len(split_topics([*last.protocol.topics, *topics])) == 1:
+                await last.change(add=topics)
+            else:
+                for group in split_topics(topics):
+                    self._start_line(nursery, group, ring)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await trio.sleep(1)
+            self._clock.check()
+            for jump in self._clock.jumps:
+                log.warning("the wall clock jumped by %+.3f s; receive times stay in order", jump / 1e9)
+            self._clock.jumps.clear()
+
+    def note(self, kind: str, sentence: str) -> None:
+        """Log a sentence, once per kind and minute; count what is kept back."""
+        now = time.monotonic()
+        if now - self._logged.get(kind, -LOG_AGAIN_S) < LOG_AGAIN_S:
+            self._suppressed[kind] += 1
+            return
+        self._logged[kind] = now
+        more = self._suppressed.pop(kind, 0)
+        log.warning("%s%s", sentence, f" (and {more} more of this kind)" if more else "")
+
+
+class _Line:
+    """One connection: its protocol, and the tasks around the socket."""
+
+    def __init__(self, source: BybitSource, topics: list[str]) -> None:
+        self._source = source
+        config = source._config
+        self.protocol = BybitProtocol(
+            topics,
+            ProtocolConfig(
+                subscribe_batch=config.subscribe_batch,
+                first_data_timeout=config.first_data_timeout,
+                silence_timeout=config.silence_timeout,
+            ),
+            MarketDecoder(next_gap_id=source._gap_ids.__next__),
+        )
+        self._last_frame = 0.0
+        self._stream: FrameStream | None = None
+
+    async def run(self, ring: Publisher) -> None:
+        source, config = self._source, self._source._config
+        backoff = Backoff(config.backoff_initial, config.backoff_max)
+        while True:
+            while (wait := source._budget.wait_for(trio.current_time())) > 0:
+                source.note("budget", f"too many new connections; waiting {wait:.0f} s, as the venue's limit asks")
+                await trio.sleep(wait)
+            source._budget.spend(trio.current_time())
+            failure: list[RetryableSourceError] = []
+            try:
+                await self._connection(ring)
+            except* RetryableSourceError as group:
+                failure.append(_first(group))
+            silent = "silent" in str(failure[0])
+            self.protocol.lost(GapReason.SILENCE if silent else GapReason.DISCONNECT)
+            self._note_protocol()
+            if self.protocol.has_data:
+                backoff.reset()
+            delay = backoff.next_delay(source._luck())
+            log.warning("%s; reconnecting in %.1f s", failure[0], delay)
+            await trio.sleep(delay)
+
+    async def _connection(self, ring: Publisher) -> None:
+        source = self._source
+        async with source._connect(source._url) as stream:
+            source.statistics.connects += 1
+            self._last_frame = trio.current_time()
+            log.info("connected to %s, %d topics", source._url, len(self.protocol.topics))
+            try:
+                self._stream = stream
+                await self._send(self.protocol.open(source._clock.now()))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._heartbeat)
+                    nursery.start_soon(self._tick)
+                    await self._read(stream, ring)
+            finally:
+                self._stream = None
+
+    async def _read(self, stream: FrameStream, ring: Publisher) -> None:
+        source = self._source
+        while True:
+            # The wait has no limit of its own: _heartbeat ends the connection when nothing comes.
+            frames = await stream.receive()
+            receive_time = source._clock.now()
+            self._last_frame = trio.current_time()
+            source.statistics.messages += len(frames)
+            events: list[Event] = []
+            for frame in frames:
+                events += self.protocol.receive(frame, receive_time)
+            ring.publish(events)
+            if self.protocol.decoder.take_restarts():
+                source._refresh.set()
+            self._note_protocol()
+
+    def _note_protocol(self) -> None:
+        for kind, sentence in self.protocol.take_notes():
+            self._source.statistics.counters[kind] += 1
+            self._source.note(kind, sentence)
+
+    async def _heartbeat(self) -> None:
+        """Ping as the venue asks; a connection on which nothing at all comes back is given up."""
+        config = self._source._config
+        while True:
+            await trio.sleep(config.ping_interval)
+            await self._send([self.protocol.ping()])
+            sent = trio.current_time()
+            await trio.sleep(config.pong_timeout)
+            if self._last_frame < sent:
+                idle = trio.current_time() - self._last_frame
+                raise RetryableSourceError(f"{self._source._url}: silent for {idle:.0f} s, not even a pong")
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            await self._send(self.protocol.tick(self._source._clock.now()))
+            self._note_protocol()
+
+    async def change(self, *, add: list[str] | None = None, remove: list[str] | None = None) -> None:
+        """Follow other topics from now on; where no connection is open, from the next one on."""
+        frames = self.protocol.remove_topics(remove) if remove else []
+        if add:
+            frames += self.protocol.add_topics(add, self._source._clock.now())
+        try:
+            await self._send(frames)
+        except RetryableSourceError:
+            log.debug("the connection ended while topics changed; the next one carries them")
+
+    async def _send(self, frames: list[str]) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            with trio.fail_after(SEND_TIMEOUT_S):
+                for frame in frames:
+                    await stream.send(frame)
+        except trio.TooSlowError:
+            raise RetryableSourceError(
+                f"{self._source._url}: silent, takes no data for {SEND_TIMEOUT_S:.0f} s"
+            ) from None
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first plain exception inside nested groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error

@@ -1,0 +1,288 @@
+"""Owns commands and flags only; each maps onto one function elsewhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+import trio
+
+import wld
+from wld import config as configuration
+from wld import logs, plugins
+from wld.config import Config
+from wld.errors import ConfigError, PluginError, WldError
+from wld.hookspecs import SinkContext
+from wld.service import Service, SinkEntry
+from wld.sources import clock_of, make_source
+from wld.status import Status
+
+log = logging.getLogger("wld")
+
+DEFAULT_FILE = "wld.toml"
+EXAMPLES = """
+\b
+Examples:
+  wld --source sim --sinks recorder --duration 10s   record the simulated exchange, no network
+  wld --sinks recorder                               record WLDUSDT, live
+  wld --sinks recorder --symbols all                 record every listed perpetual
+  wld inspect data/history                           what a tape holds
+  wld verify data/history                            prove that it is whole
+"""
+
+
+def main() -> None:
+    """The `wld` command: errors of the user are one line and status 2, failures one line and status 1."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(1)
+    except click.UsageError as error:
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(f"{' '.join(error.format_message().split())}{hint}", 2)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except WldError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(text: str, status: int) -> NoReturn:
+    click.echo(f"wld: {text}", err=True)
+    sys.exit(status)
+
+
+def _env(name: str) -> str:
+    return f"WLD_{name}"
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of a run; each also as WLD_… in the environment."""
+    options = [
+        click.option("--sinks", envvar=_env("SINKS"), help="Sinks to run, such as recorder."),
+        click.option("--config", "config_file", envvar=_env("CONFIG"), help=f"TOML file (default {DEFAULT_FILE})."),
+        click.option("--source", envvar=_env("SOURCE"), help="bybit, sim, a PATH, a ws:// or wss:// URL, or -."),
+        click.option("--symbols", envvar=_env("SYMBOLS"), help="Such as WLDUSDT,BTCUSDT, or all."),
+        click.option("--data-dir", envvar=_env("DATA_DIR"), help="Folder of the tapes (default data/history)."),
+        click.option("--duration", envvar=_env("DURATION"), help="Stop after this time, such as 30s."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file."),
+        click.option("--log-level", envvar=_env("LOG_LEVEL"), help="debug, info, warning or error."),
+        click.option("--log-format", envvar=_env("LOG_FORMAT"), help="text or json."),
+        click.option("--log-file", envvar=_env("LOG_FILE"), help="Log to this file only."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def load_config(
+    *,
+    config_file: str | None,
+    sinks: str | None = None,
+    source: str | None = None,
+    symbols: str | None = None,
+    data_dir: str | None = None,
+    duration: str | None = None,
+    settings: tuple[str, ...] = (),
+    log_level: str | None = None,
+    log_format: str | None = None,
+    log_file: str | None = None,
+) -> Config:
+    """File, then environment and flags, merged and checked. Raises: ConfigError."""
+    tables: dict[str, Any] = {}
+    where = "command line"
+    if config_file is not None or Path(DEFAULT_FILE).exists():
+        where = config_file or DEFAULT_FILE
+        tables = configuration.read_file(Path(where))
+        for key in ("enabled", "sinks_override"):
+            if key in tables:
+                raise ConfigError(f"{where}: {key}: unknown key; enable a sink with [sinks.NAME] enabled = true")
+    environment = os.environ.get(_env("SET"), "")
+    for setting in (*[s for s in environment.split(";") if s.strip()], *settings):
+        configuration.set_dotted(tables, *configuration.parse_set(setting))
+    flags = {
+        "source.name": source, "source.symbols": symbols, "data_dir": data_dir, "duration": duration,
+        "log_level": log_level, "log_format": log_format, "log_file": log_file,
+    }  # fmt: skip
+    for key, value in flags.items():
+        if value is not None:
+            configuration.set_dotted(tables, key, value)
+    if sinks is not None:
+        tables["sinks_override"] = [name.strip() for name in sinks.split(",") if name.strip()]
+    return configuration.build(tables, where)
+
+
+@click.group(invoke_without_command=True, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@run_options
+@click.version_option(wld.__version__, prog_name="wld")
+@click.pass_context
+def cli(context: click.Context, **flags: Any) -> int:
+    """Record crypto perpetuals' market data exactly, or watch it. Without a command: run."""
+    if context.invoked_subcommand is not None:
+        context.obj = flags
+        return 0
+    config = load_config(**flags)
+    logs.set_up(config.log_level, config.log_format, config.log_file)
+    return run(config)
+
+
+def run(config: Config) -> int:
+    """Run the engine; returns the exit status. Raises: ConfigError before anything started."""
+    if not config.enabled:
+        names = ", ".join(e.name for e in plugins.installed()) or "none"
+        raise PluginError(f"no sink enabled; name one with --sinks; installed: {names}")
+    specs = plugins.load_sinks(config.enabled)
+    unknown = [name for name in config.sinks if name not in {e.name for e in plugins.installed()}]
+    if unknown:
+        raise ConfigError(f"sinks.{unknown[0]}: no installed sink has this name")
+    settings = {
+        name: configuration.convert(config.sinks.get(name, {}), spec.config_type, f"sinks.{name}")
+        for name, spec in specs.items()
+    }
+    source = make_source(config.source)
+    entries: list[SinkEntry] = []
+    service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
+    status = Status(service.ring, config.status_interval)
+    context = SinkContext(
+        data_dir=Path(config.data_dir),
+        symbols=None if config.source.symbols == ("all",) else config.source.symbols,
+        wld_version=wld.__version__,
+        source=config.source.name,
+        clock=clock_of(config.source),
+        statistics=service.ring.statistics,
+        status=status.report,
+    )
+    for name, spec in specs.items():
+        entries.append(
+            SinkEntry(
+                name,
+                lambda spec=spec, name=name: spec.create(settings[name], context),  # type: ignore[misc]
+                critical=spec.critical,
+                capacity=config.ring.capacity or spec.capacity,
+                overflow=spec.overflow,
+            )
+        )
+    entries.append(SinkEntry("status", lambda: status, capacity=1_000_000))
+    result = trio.run(service.run)
+    for failure in service.failures:
+        if isinstance(failure, ConfigError):
+            raise failure
+    return result
+
+
+@cli.command()
+@click.option("--port", default=8765, show_default=True, help="0 takes any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--symbols", default="WLDUSDT", show_default=True)
+@click.option("--seed", default=7, show_default=True)
+@click.option("--rate", default=1.0, show_default=True, help="1 is a normal day; 10 is ten times the flow.")
+@click.option("--faults", default="", help="Such as drop@5,skip_u@8; a wrong name lists what there is.")
+def sim(port: int, host: str, symbols: str, seed: int, rate: float, faults: str) -> int:
+    """Serve the simulated exchange: Bybit V5's WebSocket and REST on one port."""
+    from wld.exchange.server import ExchangeConfig, serve_exchange
+
+    logs.set_up("info", "text", None)
+    config = ExchangeConfig(
+        symbols=tuple(s.strip() for s in symbols.split(",") if s.strip()),
+        seed=seed,
+        rate=rate,
+        faults=tuple(f.strip() for f in faults.split(",") if f.strip()),
+        host=host,
+        port=port,
+    )
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(serve_exchange, config)
+            click.echo(f"WebSocket {address.ws_url}\nREST      {address.rest_url}")
+            click.echo(f"try: wld --sinks recorder --source {address.ws_url}")
+
+    try:
+        trio.run(serve)
+    except* KeyboardInterrupt:
+        pass
+    return 0
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def inspect(paths: tuple[str, ...], as_json: bool) -> int:
+    """Say what tapes hold: span, symbols, events by kind, gaps, sizes, integrity."""
+    from wld.tape import show
+
+    return show.inspect(paths, as_json=as_json, out=click.echo)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--complete", is_flag=True, help="Holes in the feed are status 1 too.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(paths: tuple[str, ...], complete: bool, as_json: bool) -> int:
+    """Prove tapes: status 0 intact, 1 damaged (with the places)."""
+    from wld.tape import show
+
+    return show.verify(paths, complete=complete, as_json=as_json, out=click.echo)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
+def recover(paths: tuple[str, ...]) -> int:
+    """Seal what a crash left open; the original bytes stay beside it."""
+    from wld.tape import show
+
+    return show.recover(paths, out=click.echo)
+
+
+@cli.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_plugins(as_json: bool) -> int:
+    """List installed sinks, their distribution and what they take."""
+    rows = []
+    for entry in plugins.installed():
+        row: dict[str, Any] = {
+            "name": entry.name,
+            "distribution": entry.dist.name if entry.dist else "?",
+            "version": entry.dist.version if entry.dist else "?",
+        }
+        try:
+            spec = plugins.load_sinks([entry.name])[entry.name]
+            row["keys"] = {
+                f.encode_name: {"type": str(getattr(f.type, "__name__", f.type)), "default": repr(f.default)}
+                for f in msgspec.structs.fields(spec.config_type)
+            }
+        except PluginError as error:
+            row["problem"] = str(error)
+        rows.append(row)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        click.echo(f"{row['name']:<12} {row['distribution']} {row['version']}  {row.get('problem', '')}".rstrip())
+        for key, about in row.get("keys", {}).items():
+            click.echo(f"    sinks.{row['name']}.{key}: {about['type']} = {about['default']}")
+    return 0
+
+
+@cli.command()
+@click.pass_obj
+def doctor(flags: dict[str, Any]) -> int:
+    """Say whether this host is fit: clock, disk, terminal, reachability; each with what to do."""
+    from wld.doctor import examine
+
+    findings = trio.run(examine, load_config(**flags))
+    for finding in findings:
+        advice = f"  -> {finding.advice}" if finding.advice else ""
+        click.echo(f"{finding.state:<5} {finding.name:<13} {finding.found}{advice}")
+    return 1 if any(f.state == "fail" for f in findings) else 0

@@ -1,0 +1,345 @@
+"""Owns the running exchange: one loopback port with WebSocket and REST, the clock that drives the market, the clients.
+
+Does not own the market's numbers (market), the control protocol (control), REST bodies (rest), or what faults do
+(misbehaviour).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from wld.errors import ConfigError
+from wld.exchange import rest
+from wld.exchange.control import Session
+from wld.exchange.injection import FaultSpec, parse_fault
+from wld.exchange.instruments import spec_for
+from wld.exchange.market import Market
+from wld.exchange.misbehaviour import Misbehaviour
+from wld.exchange.publication import Body, Message
+from wld.exchange.wire import Wire
+
+WS_PATH = "/v5/public/linear"
+TICK_S = 0.01
+QUEUE_FRAMES = 20_000
+"""Frames a client may be behind: some 10 s of 172 symbols; whoever is slower is disconnected."""
+_MAX_LAG_MS = 30_000
+_CATCH_UP_MS = 500
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class ExchangeConfig:
+    """What to serve.
+
+    Attributes:
+        symbols: contracts listed at the start; names that are not known get made-up specifications.
+        seed: same seed, same luck. The wall clock still decides when a message falls due.
+        rate: speed of the order flow; 1 is a normal day.
+        faults: `[every:]name[:arg][@seconds]`, seconds counted from the first subscribe.
+        host: address to listen on. port: 0 takes any free one.
+    """
+
+    symbols: tuple[str, ...] = ("WLDUSDT",)
+    seed: int = 7
+    rate: float = 1.0
+    faults: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+class Client:
+    """One WebSocket connection: its subscriptions and the frames waiting for it."""
+
+    def __init__(self, session: Session, wire: Wire) -> None:
+        self.session = session
+        self.wire = wire
+        self._send, self.frames = trio.open_memory_channel[tuple[str, bool]](QUEUE_FRAMES)
+
+    def offer(self, frame: str, *, is_data: bool = False) -> None:
+        """Queue a frame; a client whose queue is full is cut off, as the venue does."""
+        try:
+            self._send.send_nowait((frame, is_data))
+        except trio.WouldBlock:
+            _log.warning("exchange: client %s does not keep up: disconnected", self.session.conn_id)
+            self.wire.abort()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # gone; its task is about to leave
+
+    def end(self) -> None:
+        """Nothing more is queued; what waits is still sent."""
+        self._send.close()
+
+
+class Exchange:
+    """The live exchange: its market, its clients and its faults.
+
+    Attributes:
+        sent_log: set to a list to collect every data frame handed to a connection, in order of sending.
+    """
+
+    def __init__(self, config: ExchangeConfig) -> None:
+        """Raises: ConfigError for a bad symbol, rate or fault, in one line."""
+        if not config.symbols:
+            raise ConfigError("symbols: expected at least one symbol")
+        specs = [spec_for(symbol) for symbol in dict.fromkeys(config.symbols)]
+        faults = [parse_fault(text) for text in config.faults]
+        self.sent_log: list[str] | None = None
+        self.market = Market(specs, config.seed, _now_ms(), config.rate)
+        self.market.wanted = set()
+        self.clients: dict[str, Client] = {}
+        self.wires: set[Wire] = set()
+        self._luck = random.Random(f"{config.seed}/clients")
+        self._hearers: dict[str, set[Client]] = {}
+        self._misbehaviour = Misbehaviour(self, faults)
+        self.nursery: trio.Nursery | None = None
+
+    def inject(self, fault: str) -> None:
+        """Let a fault happen now, or `@seconds` from now.
+
+        Raises:
+            ConfigError: it cannot be read, or lists a symbol twice.
+        """
+        self._misbehaviour.inject(parse_fault(fault))
+
+    # Listing.
+
+    def list_symbol(self, symbol: str) -> None:
+        """List a symbol at runtime. Raises: ConfigError when it is listed, or is not a symbol."""
+        self.market.list_symbol(spec_for(symbol))
+
+    def delist(self, symbol: str) -> None:
+        """Delist a symbol at runtime: its topics fall silent. Raises: ConfigError when it is not listed."""
+        if symbol not in self.market.symbols:
+            raise ConfigError(f"symbols: {symbol} is not listed")
+        self.market.delist(symbol)
+        for client in self.clients.values():
+            for topic in client.session.forget(symbol):
+                self._unhear(client, topic)
+
+    # Publishing.
+
+    def publish(self, message: Message) -> None:
+        """Hand one message to everybody who hears its topic, encoded once."""
+        hearers = self._hearers.get(message.topic)
+        if hearers:
+            frame = _encode(message.body).decode()
+            for client in tuple(hearers):
+                client.offer(frame, is_data=True)
+
+    def _hear(self, client: Client, topic: str) -> None:
+        """A new listener of a topic gets its snapshot at once; deltas continue it for all listeners alike."""
+        body: Body | None = self.market.snapshot(topic)
+        self._hearers.setdefault(topic, set()).add(client)
+        self._wanted().add(topic)
+        if body is not None:
+            client.offer(_encode(body).decode(), is_data=True)
+
+    def _unhear(self, client: Client, topic: str) -> None:
+        hearers = self._hearers.get(topic, set())
+        hearers.discard(client)
+        if not hearers:
+            self._hearers.pop(topic, None)
+            self._wanted().discard(topic)
+
+    def _wanted(self) -> set[str]:
+        assert self.market.wanted is not None
+        return self.market.wanted
+
+    async def drive(self) -> None:
+        """Move the market with the wall clock, every 10 ms; never returns."""
+        market = self.market
+        while True:
+            await trio.sleep(TICK_S)
+            now = _now_ms()
+            if now - market.now_ms > _MAX_LAG_MS:
+                _log.warning("exchange: %d ms behind the clock: skipped", now - market.now_ms)
+                market.skip_to(now)
+            while market.now_ms + 10 <= now:  # after a pause, in pieces that let others run
+                for message in market.advance(min(now, market.now_ms + _CATCH_UP_MS)):
+                    self._misbehaviour.publish(message)
+                if market.now_ms + 10 <= now:
+                    await trio.lowlevel.checkpoint()
+
+    # One connection.
+
+    def _conn_id(self) -> str:
+        letters = "abcdefghijklmnopqrstuv0123456789"
+        text = "".join(self._luck.choices(letters, k=25))
+        return f"{text[:20]}-{text[20:]}"
+
+    async def connection(self, websocket: WebSocket) -> None:
+        """Serve one WebSocket until it ends."""
+        wire = self._wire(websocket.scope.get("client"))
+        await trio.sleep(self._misbehaviour.handshake_delay_s)
+        await websocket.accept()
+        client = Client(Session(self._conn_id(), self.market.knows, self._misbehaviour.rejects), wire)
+        self.clients[client.session.conn_id] = client
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, client, websocket)
+                await self._read(client, websocket, nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self.clients[client.session.conn_id]
+            for topic in client.session.topics:
+                self._unhear(client, topic)
+            client.end()
+
+    def _wire(self, address: Any) -> Wire:
+        for wire in self.wires:
+            if wire.peer == tuple(address):
+                return wire
+        raise LookupError(address)
+
+    async def _write(self, client: Client, websocket: WebSocket) -> None:
+        """Send what is queued; each send is bounded by the wire's own limit."""
+        async for frame, is_data in client.frames:
+            await websocket.send_text(frame)
+            if is_data and self.sent_log is not None and not client.wire.silent:
+                self.sent_log.append(frame)
+        await websocket.close(1001)
+
+    async def _read(self, client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
+        """Answer requests until the client leaves; a silent client is allowed, so there is no limit."""
+        while True:
+            try:
+                event = await websocket.receive()
+            except (WebSocketDisconnect, RuntimeError):
+                return
+            if event["type"] == "websocket.disconnect":
+                return
+            text = event.get("text")
+            if text is None:
+                text = (event.get("bytes") or b"").decode("utf-8", "replace")
+            reply = client.session.answer(text)
+            frame = _encode(reply.body).decode()
+            if reply.body["op"] == "subscribe":
+                self._misbehaviour.first_subscribe()
+            if reply.is_pong and self._misbehaviour.pong_delay_s:
+                nursery.start_soon(self._late, client, frame, self._misbehaviour.pong_delay_s)
+                continue
+            ack_first = not reply.added or self._luck.random() < 0.5
+            if ack_first:
+                client.offer(frame)
+            for topic in reply.added:
+                self._hear(client, topic)
+            if not ack_first:
+                client.offer(frame)
+            for topic in reply.removed:
+                self._unhear(client, topic)
+
+    async def _late(self, client: Client, frame: str, delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        client.offer(frame)
+
+    # The port.
+
+    def app(self) -> Starlette:
+        """The ASGI application: the WebSocket path and the REST endpoints."""
+        return Starlette(
+            routes=[
+                WebSocketRoute(WS_PATH, self.connection),
+                *rest.routes(self.market, _now_ms, lambda: self._misbehaviour.rest_status),
+            ]
+        )
+
+    async def serve_stream(self, app: Any, config: Config, stream: trio.SocketStream) -> None:
+        """Serve one accepted TCP connection with hypercorn's Trio worker until it ends."""
+        wire = Wire(stream)
+        self.wires.add(wire)
+        try:
+            await TCPServer(app, config, WorkerContext(None), ConnectionState({}), wire)  # type: ignore[arg-type]
+        finally:
+            self.wires.discard(wire)
+            wire.abort()
+
+
+@dataclass(frozen=True)
+class ExchangeAddress:
+    """Where a started exchange listens, and the exchange itself for tests."""
+
+    host: str
+    port: int
+    exchange: Exchange
+
+    @property
+    def ws_url(self) -> str:
+        """The public linear WebSocket."""
+        return f"ws://{self.host}:{self.port}{WS_PATH}"
+
+    @property
+    def rest_url(self) -> str:
+        """The base of the REST endpoints."""
+        return f"http://{self.host}:{self.port}"
+
+
+async def serve_exchange(
+    config: ExchangeConfig, *, task_status: trio.TaskStatus[ExchangeAddress] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve the simulated exchange until cancelled; started with its address once it accepts connections.
+
+    Raises:
+        ConfigError: a bad symbol, rate or fault, or a port that cannot be taken.
+    """
+    exchange = Exchange(config)
+    try:
+        listeners = await trio.open_tcp_listeners(config.port, host=config.host)
+    except OSError as error:
+        raise ConfigError(f"port: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+    port = listeners[0].socket.getsockname()[1]
+    app = wrap_app(exchange.app(), 1 << 20, "asgi")
+    async with trio.open_nursery() as nursery:
+        exchange.nursery = nursery
+        handler = partial(exchange.serve_stream, app, _hypercorn())
+        await nursery.start(partial(trio.serve_listeners, handler, listeners))
+        nursery.start_soon(exchange.drive)
+        exchange._misbehaviour.start()
+        task_status.started(ExchangeAddress(config.host, port, exchange))
+        try:
+            await trio.sleep_forever()
+        finally:
+            for wire in tuple(exchange.wires):
+                wire.abort()
+
+
+def _hypercorn() -> Config:
+    """Hypercorn without any log of its own: who wants to see requests asks the client."""
+    config = Config()
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = 60
+    config.websocket_max_message_size = 1 << 20
+    return config
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+__all__ = [
+    "Client",
+    "Exchange",
+    "ExchangeAddress",
+    "ExchangeConfig",
+    "FaultSpec",
+    "serve_exchange",
+]

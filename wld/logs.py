@@ -1,0 +1,56 @@
+"""Owns what log lines look like, text or JSON, and where they go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+from wld.errors import ConfigError
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-24T00:29:22Z INFO message`, in UTC."""
+
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time (UTC), level, logger, message, and error where there is one."""
+
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def set_up(level: str, form: str, file: str | None) -> None:
+    """Send wld's log to standard error, or to a file only. Raises: ConfigError where the file cannot be opened."""
+    handler: logging.Handler
+    if file:
+        try:
+            handler = logging.FileHandler(Path(file), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"log_file: {file}: cannot be opened: {error.strerror}") from None
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("wld").setLevel(level.upper())
+    logging.getLogger("wld_recorder").setLevel(level.upper())

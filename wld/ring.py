@@ -1,0 +1,205 @@
+"""Owns the fan-out: one bounded memory channel per sink, a Batch an item; knows neither sources nor sinks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+import trio
+from msgspec import Struct
+
+from wld.batch import Batch
+from wld.errors import SinkOverrun
+from wld.events import Event, Gap, GapReason
+
+BYTES_PER_EVENT = 2_500
+"""Estimate of a row event in memory: a 15-level delta is some 40 Python objects."""
+DEFAULT_CAPACITY = 65_536
+"""Events: a minute of one busy symbol, about 160 MB by `BYTES_PER_EVENT` at the very worst."""
+OVERRUN_GAP_ID_BASE = 1 << 48
+"""Overrun gaps are numbered from here, apart from the stream's own gaps."""
+
+
+class Overflow(Enum):
+    """What a full channel does: lose its oldest batch, or fail the publisher (tests and audits)."""
+
+    DROP_OLDEST = "drop_oldest"
+    FAIL = "fail"
+
+
+class SubscriptionStatistics(Struct, frozen=True):
+    """One sink's end of the ring."""
+
+    name: str
+    depth: int
+    """Events waiting now."""
+    peak: int
+    """The most that ever waited."""
+    capacity: int
+    delivered: int
+    dropped: int
+    """Events lost to overrun; each loss is also a Gap in the sink's own stream."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """An estimate of the memory a full channel holds."""
+        return self.capacity * BYTES_PER_EVENT
+
+
+class RingStatistics(Struct, frozen=True):
+    """The ring as a whole."""
+
+    published: int
+    """Events numbered so far; the next one gets this number."""
+    sinks: tuple[SubscriptionStatistics, ...]
+
+
+class Subscription:
+    """One sink's end: iterate it for batches in publish order; an overrun is a Gap in place, for this sink only.
+
+    Holds at most `capacity` events, except that one batch larger than it is still taken when nothing else waits.
+    """
+
+    def __init__(self, name: str, capacity: int, overflow: Overflow, next_number: int) -> None:
+        self.name = name
+        self.capacity = capacity
+        self._overflow = overflow
+        self._next = next_number
+        self._last_receive_time: int | None = None
+        # The channel itself is unbounded because capacity counts events, not items; _offer keeps the bound.
+        self._send, self._receive = trio.open_memory_channel[Batch](math.inf)
+        self._depth = 0
+        self._peak = 0
+        self._delivered = 0
+        self._dropped = 0
+        self._overruns = 0
+        self._room = trio.Event()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        try:
+            batch = await self._receive.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            raise StopAsyncIteration from None
+        self._depth -= len(batch)
+        self._room.set()
+        missed = batch.first_number - self._next
+        self._next = batch.first_number + len(batch)
+        self._delivered += len(batch)
+        if missed:
+            batch = Batch((self._overrun_gap(missed, batch), *batch), batch.first_number - 1)
+        self._last_receive_time = batch[-1].receive_time
+        return batch
+
+    def _overrun_gap(self, missed: int, batch: Batch) -> Gap:
+        self._overruns += 1
+        after = batch[0].receive_time
+        return Gap(
+            gap_id=OVERRUN_GAP_ID_BASE + self._overruns,
+            reason=GapReason.OVERRUN,
+            missed=missed,
+            first_time=self._last_receive_time,
+            last_time=after,
+            receive_time=after,
+        )
+
+    def _offer(self, batch: Batch) -> None:
+        while self._depth and self._depth + len(batch) > self.capacity:
+            if self._overflow is Overflow.FAIL:
+                raise SinkOverrun(
+                    f"sink {self.name}: fell behind by {self._depth} events, its capacity is {self.capacity}"
+                )
+            lost = self._receive.receive_nowait()
+            self._depth -= len(lost)
+            self._dropped += len(lost)
+        self._depth += len(batch)
+        self._peak = max(self._peak, self._depth)
+        try:
+            self._send.send_nowait(batch)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._depth -= len(batch)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """A snapshot of the counters."""
+        return SubscriptionStatistics(self.name, self._depth, self._peak, self.capacity, self._delivered, self._dropped)
+
+
+class Ring:
+    """Numbers each event and offers it to every subscription.
+
+    `publish` is synchronous and never waits. Leaving the `with` block ends every subscription: sinks take what is
+    left and their iteration ends.
+    """
+
+    def __init__(self) -> None:
+        self._subscriptions: list[Subscription] = []
+        self._cursor = 0
+        self._closed = False
+
+    def subscribe(
+        self, name: str, *, capacity: int = DEFAULT_CAPACITY, overflow: Overflow = Overflow.DROP_OLDEST
+    ) -> Subscription:
+        """A new end that sees everything published from now on. `capacity` counts events."""
+        subscription = Subscription(name, capacity, overflow, self._cursor)
+        if self._closed:
+            subscription._send.close()
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def detach(self, subscription: Subscription) -> None:
+        """Take out a finished sink's end; what waits in it is gone."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        subscription._send.close()
+        subscription._receive.close()
+
+    def publish(self, events: Sequence[Event] | Iterable[Event]) -> Batch | None:
+        """Publish events as one Batch; None for no events.
+
+        Raises:
+            SinkOverrun: only where a subscription was made with `Overflow.FAIL`.
+        """
+        batch = Batch(events, self._cursor)
+        if not batch:
+            return None
+        self._cursor += len(batch)
+        for subscription in self._subscriptions:
+            subscription._offer(batch)
+        return batch
+
+    async def publish_wait(self, events: Iterable[Event]) -> Batch | None:
+        """As `publish`, first waiting for room in every subscription: for recorded input, never for a live feed."""
+        batch = Batch(events, self._cursor)
+        for subscription in tuple(self._subscriptions):
+            while subscription._depth and subscription._depth + len(batch) > subscription.capacity:
+                if subscription not in self._subscriptions:
+                    break
+                subscription._room = trio.Event()
+                # A sink that never reads again is detached by its supervisor; look again each second.
+                with trio.move_on_after(1):
+                    await subscription._room.wait()
+        await trio.lowlevel.checkpoint()
+        return self.publish(batch)
+
+    def statistics(self) -> RingStatistics:
+        """A snapshot of the counters of the ring and of every subscription."""
+        return RingStatistics(self._cursor, tuple(s.statistics() for s in self._subscriptions))
+
+    def close(self) -> None:
+        """End every subscription; what was published is still delivered."""
+        self._closed = True
+        for subscription in self._subscriptions:
+            subscription._send.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,226 @@
+"""Owns the nursery: start order, supervision, drain, exit status. Knows sinks only by their specs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from wld.errors import ConfigError
+from wld.events import Event
+from wld.hookspecs import Sink
+from wld.ring import DEFAULT_CAPACITY, Overflow, Ring, Subscription
+
+log = logging.getLogger(__name__)
+
+RESTART_INITIAL_S = 1.0
+RESTART_MAX_S = 60.0
+HEALTHY_S = 60.0
+"""A sink that ran this long starts its backoff over."""
+START_TIMEOUT_S = 60.0
+"""A recorder recovers left-over journals before it is ready."""
+
+
+class Publisher(Protocol):
+    """What a source publishes on."""
+
+    def publish(self, events: Iterable[Event]) -> object:
+        """Publish without waiting."""
+        ...
+
+    async def publish_wait(self, events: Iterable[Event]) -> object:
+        """Publish when every sink has room: recorded input only."""
+        ...
+
+
+class Source(Protocol):
+    """Publishes events until cancelled, or until its input ends."""
+
+    async def run(self, ring: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run; `started()` once it tries to deliver. Raises: FatalSourceError, which ends the run."""
+        ...
+
+
+class SinkEntry:
+    """One enabled sink: how to make it, and how it is supervised."""
+
+    def __init__(
+        self,
+        name: str,
+        create: Callable[[], Sink],
+        *,
+        critical: bool = False,
+        capacity: int = DEFAULT_CAPACITY,
+        overflow: Overflow = Overflow.DROP_OLDEST,
+    ) -> None:
+        self.name = name
+        self.create = create
+        self.critical = critical
+        self.capacity = capacity
+        self.overflow = overflow
+        self.is_done = False
+
+
+class Service:
+    """Supervises one source, the ring and the sinks for the length of one `run`."""
+
+    def __init__(
+        self,
+        source: Source,
+        sinks: Sequence[SinkEntry],
+        *,
+        ring: Ring | None = None,
+        drain_timeout: float = 10.0,
+        duration: float | None = None,
+        beside: Sequence[Callable[[], Any]] = (),
+    ) -> None:
+        self._source = source
+        self._sinks = sinks
+        self._drain_timeout = drain_timeout
+        self._duration = duration
+        self._beside = beside
+        self._source_scope = trio.CancelScope()
+        self._stopping = trio.Event()
+        self.failures: list[Exception] = []
+        """What made the run end with status 1, in order."""
+        self.ring = ring or Ring()
+
+    def stop(self) -> None:
+        """Stop the source; the ring closes and the sinks drain what is already published."""
+        self._stopping.set()
+        self._source_scope.cancel()
+
+    async def run(
+        self, *, handle_signals: bool = True, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> int:
+        """Run to the end; returns the exit status: 0, or 1 after a critical sink or the source failed."""
+        async with trio.open_nursery() as nursery:
+            if handle_signals:
+                await nursery.start(self._stop_on_signal)
+            async with trio.open_nursery() as sink_nursery:
+                with self.ring, self._source_scope:
+                    for entry in self._sinks:
+                        subscription = self._subscribe(entry)
+                        with trio.fail_after(START_TIMEOUT_S):
+                            await sink_nursery.start(self._supervise, entry, subscription)
+                    for task in self._beside:
+                        nursery.start_soon(task)
+                    if self._duration is not None:
+                        nursery.start_soon(self._stop_after, self._duration)
+                    task_status.started()
+                    if not self._stopping.is_set():
+                        await self._run_source()
+                self._stopping.set()
+                # Shutdown: the ring is closed, the sinks drain; the deadline ends whoever hangs.
+                sink_nursery.cancel_scope.deadline = trio.current_time() + self._drain_timeout
+            if sink_nursery.cancel_scope.cancelled_caught:
+                late = [s.name for s in self._sinks if not s.is_done]
+                log.error("not drained within %g s, cut off: %s", self._drain_timeout, ", ".join(late))
+                if any(s.critical and not s.is_done for s in self._sinks):
+                    self.failures.append(TimeoutError(f"critical sink did not drain within {self._drain_timeout:g} s"))
+            nursery.cancel_scope.cancel()
+        return 1 if self.failures else 0
+
+    async def _run_source(self) -> None:
+        try:
+            await self._source.run(self.ring)
+        except Exception as error:
+            if not isinstance(error, ConfigError):
+                log.error("the source failed: %s", describe(error))
+            log.debug("the source failed", exc_info=error)
+            self.failures.append(error)
+
+    def _subscribe(self, entry: SinkEntry) -> Subscription:
+        return self.ring.subscribe(entry.name, capacity=entry.capacity, overflow=entry.overflow)
+
+    async def _supervise(
+        self,
+        entry: SinkEntry,
+        subscription: Subscription,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run one sink; a critical one that fails stops the run, another is restarted with backoff."""
+        delay = RESTART_INITIAL_S
+        first = True
+        try:
+            while True:
+                begun = trio.current_time()
+                readiness = _Readiness(task_status if first else trio.TASK_STATUS_IGNORED)
+                try:
+                    await entry.create().run(subscription, task_status=readiness)  # type: ignore[arg-type]
+                    if not self._stopping.is_set():
+                        log.info("sink %s is finished", entry.name)
+                    return
+                except Exception as error:
+                    if entry.critical or isinstance(error, ConfigError):
+                        if not isinstance(error, ConfigError):
+                            log.error("sink %s failed: %s", entry.name, describe(error))
+                        log.debug("sink %s failed", entry.name, exc_info=error)
+                        self.failures.append(error)
+                        self.stop()
+                        return
+                    log.error("sink %s failed and was detached: %s", entry.name, describe(error), exc_info=error)
+                finally:
+                    self.ring.detach(subscription)
+                    readiness.settle()
+                    first = False
+                if self._stopping.is_set():
+                    return
+                if trio.current_time() - begun >= HEALTHY_S:
+                    delay = RESTART_INITIAL_S
+                log.info("sink %s starts again in %g s", entry.name, delay)
+                with trio.move_on_after(delay):
+                    await self._stopping.wait()
+                if self._stopping.is_set():
+                    return
+                delay = min(delay * 2, RESTART_MAX_S)
+                subscription = self._subscribe(entry)
+        finally:
+            entry.is_done = trio.current_effective_deadline() != -float("inf")
+
+    async def _stop_after(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.stop()
+
+    async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if self._stopping.is_set():
+                    log.warning("%s again: still draining", signal.Signals(number).name)
+                else:
+                    log.info("%s: stopping", signal.Signals(number).name)
+                self.stop()
+
+
+class _Readiness:
+    """Passes `started()` on once; a sink that ends before it is ready does not hold up the others."""
+
+    def __init__(self, status: trio.TaskStatus[None]) -> None:
+        self._status = status
+        self._is_settled = False
+
+    def started(self, value: None = None) -> None:
+        """The sink is ready."""
+        if not self._is_settled:
+            self._is_settled = True
+            self._status.started()
+
+    def settle(self) -> None:
+        """The sink ended, ready or not."""
+        self.started()
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person: groups are flattened, plain errors show their text or, without one, their type."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(inner) for inner in error.exceptions)
+    text = " ".join(str(error).split())
+    kind = type(error).__name__
+    if not type(error).__module__.startswith("wld"):
+        return f"{kind}: {text}" if text else kind
+    return text or kind

@@ -1,0 +1,72 @@
+"""Owns the choice of a source by the name the user gave; each source itself lives below."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from wld.bybit.lines import LineSource
+from wld.bybit.source import BybitSource
+from wld.config import SourceConfig
+from wld.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def make_source(config: SourceConfig) -> Any:
+    """The source of `source.name`. Raises: ConfigError naming what is accepted."""
+    name = config.name
+    if name == "bybit" or name.startswith(("ws://", "wss://")):
+        return BybitSource(config)
+    if name == "sim":
+        return SimSource(config)
+    if name == "-":
+        return LineSource(sys.stdin.buffer, config.symbols)
+    path = Path(name)
+    if path.exists():
+        from wld.tape.replay import ReplaySource
+
+        return ReplaySource(path, config.symbols)
+    raise ConfigError(f"source.name: expected bybit, sim, an existing path, a ws:// or wss:// URL, or -, got {name!r}")
+
+
+def clock_of(config: SourceConfig) -> str:
+    """`live` where this host stamps receive times, `recorded` where the input carries them."""
+    return "live" if config.name in ("bybit", "sim") or config.name.startswith(("ws://", "wss://")) else "recorded"
+
+
+class SimSource:
+    """The simulated exchange on a loopback port inside this process, and the Bybit source connected to it."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self._config = config
+        self._bybit: BybitSource | None = None
+
+    @property
+    def statistics(self) -> Any:
+        """Of the Bybit source inside; None before it started."""
+        return self._bybit.statistics if self._bybit else None
+
+    async def run(self, ring: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run both until cancelled."""
+        from wld.exchange.server import ExchangeConfig, serve_exchange  # a live run loads no HTTP server
+
+        config = self._config
+        symbols = config.symbols if config.symbols and config.symbols != ("all",) else None
+        exchange = ExchangeConfig(seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults)
+        if symbols:
+            exchange = ExchangeConfig(
+                symbols=symbols, seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults
+            )
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(serve_exchange, exchange)
+            log.info("simulated exchange at %s, seed %d", address.ws_url, config.sim_seed)
+            self._bybit = BybitSource(config, urls=(address.ws_url, address.rest_url))
+            try:
+                await self._bybit.run(ring, task_status=task_status)
+            finally:
+                nursery.cancel_scope.cancel()

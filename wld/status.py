@@ -1,0 +1,84 @@
+"""Owns the one status line a minute: events by kind, rates, lag, gaps, drops, ring depth, what sinks report."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import trio
+
+from wld.events import KINDS, Gap, Trade, kind_of
+from wld.ring import Ring, Subscription
+
+log = logging.getLogger("wld.status")
+
+
+class Status:
+    """Counts what passes the ring through a subscription of its own, and says so at an interval."""
+
+    def __init__(self, ring: Ring, interval_s: float) -> None:
+        self._ring = ring
+        self._interval = interval_s
+        self._counts: Counter[str] = Counter()
+        self._total: Counter[str] = Counter()
+        self._lags: list[int] = []
+        self._sinks: dict[str, Mapping[str, Any]] = {}
+
+    def report(self, name: str, figures: Mapping[str, Any]) -> None:
+        """What a sink says of itself; the latest is shown."""
+        self._sinks[name] = dict(figures)
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Events by kind since the start."""
+        return self._total
+
+    async def run(
+        self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """The sink side: count batches until they end."""
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._speak)
+            async for batch in batches:
+                for event in batch:
+                    kind = kind_of(event)
+                    self._counts[kind] += 1
+                    if isinstance(event, Gap):
+                        self._counts[f"gap:{event.reason.value}"] += 1
+                    elif isinstance(event, Trade) and event.sent_time is not None:
+                        self._lags.append(event.receive_time - event.sent_time)
+                del self._lags[:-100_000]
+            nursery.cancel_scope.cancel()
+        self._total.update(self._counts)
+
+    async def _speak(self) -> None:
+        while True:
+            await trio.sleep(self._interval)
+            log.info("%s", self.line())
+            self._total.update(self._counts)
+            self._counts.clear()
+            self._lags.clear()
+
+    def line(self) -> str:
+        """The line as it stands now."""
+        kinds = " ".join(f"{kind}={self._counts[kind]}" for kind in KINDS if self._counts[kind])
+        rate = sum(self._counts[kind] for kind in KINDS) / self._interval
+        lag = "lag p50=- p99=-"
+        if self._lags:
+            p50, p99 = np.percentile(np.array(self._lags), (50, 99)) / 1e6
+            lag = f"lag p50={p50:.0f}ms p99={p99:.0f}ms"
+        statistics = self._ring.statistics()
+        drops = sum(s.dropped for s in statistics.sinks)
+        depth = max((s.depth for s in statistics.sinks), default=0)
+        gaps = {k[4:]: n for k, n in self._counts.items() if k.startswith("gap:")}
+        text = f"{kinds or 'no events'} | {rate:.1f}/s | {lag} | gaps={sum(gaps.values())}"
+        if gaps:
+            text += " (" + " ".join(f"{k}={n}" for k, n in sorted(gaps.items())) + ")"
+        text += f" drops={drops} ring={depth}"
+        for name, figures in self._sinks.items():
+            text += f" | {name} " + " ".join(f"{k}={v}" for k, v in figures.items())
+        return text

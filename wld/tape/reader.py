@@ -1,0 +1,300 @@
+"""Owns reading tapes: events in order, numpy columns, the book at an instant. Does not write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct
+
+from wld import batch as dtypes
+from wld.batch import Columns
+from wld.book import OrderBook
+from wld.errors import BookInvalid, TapeError
+from wld.events import Event, Gap, Repair
+from wld.tape import layout
+from wld.tape.arrays import block_array
+from wld.tape.layout import Block
+from wld.tape.seal import is_event, ordered
+from wld.tape.segment import Segment, find_segments, raise_damages
+from wld.units import SCALE
+
+Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
+Scale = Literal["fixed", "float"]
+_FIXED_POINT = frozenset(
+    name
+    for name in (*dtypes.TICKER_NUMBERS, "price", "size", "bankruptcy_price")
+    if name not in ("next_funding_time", "funding_interval_hour", "sequence", "event_time", "sent_time", "receive_time")
+)
+
+
+class FileSummary(Struct, frozen=True):
+    """One file of a tape."""
+
+    path: str
+    bytes: int
+    state: str
+    """`sealed`, or `open` for a journal."""
+    first_time: int | None
+    last_time: int | None
+    events: int
+
+
+class TapeSummary(Struct, frozen=True):
+    """What a tape holds; times are receive times in ns."""
+
+    counts: dict[str, int]
+    """Events by kind, in the words of `wld.events`."""
+    by_symbol: dict[str, dict[str, int]]
+    """Symbol, then kind, to events."""
+    events: int
+    first_time: int | None
+    last_time: int | None
+    bytes: int
+    gaps: tuple[Gap, ...]
+    repairs: tuple[Repair, ...]
+    files: tuple[FileSummary, ...]
+    header: dict[str, Any]
+    """Of the first file."""
+
+
+class Tape:
+    """Recorded events. Iterating reads from the start each time; `start <= receive time < end`, ns.
+
+    Gaps and Repairs of all symbols (`symbol` None) pass a filter of symbols.
+
+    Raises:
+        TapeDamaged: from any reading method, after every whole block was read or used.
+    """
+
+    def __init__(
+        self, segments: list[Segment], symbols: Iterable[str] | None, start: int | None, end: int | None
+    ) -> None:
+        self.segments = segments
+        self._wanted_symbols = None if symbols is None else frozenset(symbols)
+        self.start = start
+        self.end = end
+        self._symbols: tuple[str, ...] | None = None
+
+    def _wants(self, block: Block) -> bool:
+        return (
+            is_event(block)
+            and (self._wanted_symbols is None or block.symbol in self._wanted_symbols or self._is_general(block))
+            and (self.start is None or block.last_time >= self.start)
+            and (self.end is None or block.first_time < self.end)
+        )
+
+    @staticmethod
+    def _is_general(block: Block) -> bool:
+        return block.symbol == "" and block.kind in (layout.GAP, layout.REPAIR)
+
+    def _in_time(self, receive_time: int) -> bool:
+        return (self.start is None or receive_time >= self.start) and (self.end is None or receive_time < self.end)
+
+    def __iter__(self) -> Iterator[Event]:
+        for _, event in self.numbered():
+            yield event
+
+    def numbered(self) -> Iterator[tuple[int, Event]]:
+        """As iterating, each event with its ring number."""
+        bounded = self.start is not None or self.end is not None
+        for segment in self.segments:
+            for item in ordered(segment, segment.blocks(self._wants)):
+                if not bounded or self._in_time(item[1].receive_time):
+                    yield item
+        raise_damages(self.segments)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The table that the `symbol` columns index, in order of first appearance."""
+        if self._symbols is None:
+            seen: dict[str, None] = {}
+            for block in self._headers(self._wants):
+                if block.kind not in (layout.GAP, layout.REPAIR):
+                    seen[block.symbol] = None
+            self._symbols = tuple(seen)
+        return self._symbols
+
+    def _headers(self, wanted: Callable[[Block], bool]) -> Iterator[Block]:
+        for segment in self.segments:
+            found: list[Block] = []
+
+            def note(block: Block, found: list[Block] = found) -> bool:
+                if wanted(block):
+                    found.append(block)
+                return False
+
+            for _ in segment.blocks(note):
+                pass
+            yield from found
+
+    def _columns(self, kind: int, dtype: np.dtype[Any], scale: Scale) -> Columns:
+        place = {symbol: i for i, symbol in enumerate(self.symbols)}
+        arrays: list[Columns] = []
+        for segment in self.segments:
+            parts: list[Columns] = []
+            for block, payload in segment.blocks(lambda b: b.kind == kind and self._wants(b)):
+                try:
+                    array = block_array(block, payload, place)
+                except TapeError as error:
+                    segment._damage(block.offset, block.end - block.offset, str(error))
+                    continue
+                if (self.start is not None and block.first_time < self.start) or (
+                    self.end is not None and block.last_time >= self.end
+                ):
+                    times = array["receive_time"]
+                    keep = np.ones(len(array), bool)
+                    if self.start is not None:
+                        keep &= times >= self.start
+                    if self.end is not None:
+                        keep &= times < self.end
+                    array = array[keep]
+                parts.append(array)
+            if parts:
+                joined = np.concatenate(parts)
+                if len(parts) > 1 and (np.diff(joined["number"]) < 0).any():
+                    joined = joined[np.argsort(joined["number"], kind="stable")]
+                arrays.append(joined)
+        raise_damages(self.segments)
+        table = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
+        return _as_floats(table) if scale == "float" else table
+
+    def trades(self, scale: Scale = "fixed") -> Columns:
+        """`TRADE_DTYPE`; with `scale="float"` fixed-point columns are floats and absent is nan."""
+        return self._columns(layout.TRADE, dtypes.TRADE_DTYPE, scale)
+
+    def depth(self, scale: Scale = "fixed") -> Columns:
+        """`DEPTH_DTYPE`, one row a level."""
+        return self._columns(layout.BOOK, dtypes.DEPTH_DTYPE, scale)
+
+    def liquidations(self, scale: Scale = "fixed") -> Columns:
+        """`LIQUIDATION_DTYPE`."""
+        return self._columns(layout.LIQUIDATION, dtypes.LIQUIDATION_DTYPE, scale)
+
+    def tickers(self, scale: Scale = "fixed") -> Columns:
+        """`TICKER_DTYPE`."""
+        return self._columns(layout.TICKER, dtypes.TICKER_DTYPE, scale)
+
+    def gaps(self) -> Columns:
+        """`GAP_DTYPE`."""
+        return self._columns(layout.GAP, dtypes.GAP_DTYPE, "fixed")
+
+    def book_at(self, time_ns: int, symbol: str, depth: int | None = None) -> OrderBook:
+        """The book as it stood at a receive time, that instant included.
+
+        `depth` chooses among recorded depths; without it the deepest. Not valid where no snapshot came before.
+        """
+        book = OrderBook(symbol)
+        for i in range(len(self.segments) - 1, -1, -1):
+            marks = [b for b in _headers(self.segments[i], _book_start(symbol)) if b.first_time <= time_ns]
+            # The snapshot that counts may stand in any of the last blocks of each depth: one checkpoint is enough
+            # for one depth only, so begin a little earlier and stop once the wanted depth is valid.
+            for mark in reversed(marks):
+                books = self._replay(i, mark, time_ns, symbol)
+                wanted = depth if depth is not None else max(books, default=None)
+                if wanted in books and books[wanted].update_id:
+                    return books[wanted]
+                book = books.get(wanted, book) if wanted is not None else book
+        return book
+
+    def _replay(self, i: int, mark: Block, time_ns: int, symbol: str) -> dict[int, OrderBook]:
+        """Every depth's book at that time, from a block that holds a snapshot or checkpoint on."""
+
+        def wanted(block: Block) -> bool:
+            if block.symbol != symbol or block.first_time > time_ns:
+                return False
+            return block.kind == layout.BOOK or (block.kind == layout.CHECKPOINT and block.offset == mark.offset)
+
+        books: dict[int, OrderBook] = {}
+        for segment in self.segments[i:]:
+            start = mark.offset if segment is self.segments[i] else 0
+            for _, event in ordered(segment, segment.blocks(wanted, start=start)):
+                if event.receive_time > time_ns:
+                    continue
+                book = books.setdefault(event.depth, OrderBook(symbol))
+                with contextlib.suppress(BookInvalid):
+                    book.apply(event)
+        return books
+
+    def summary(self) -> TapeSummary:
+        """Counts by kind and symbol, first and last times, bytes, gaps; from block headers where they suffice."""
+        counts: dict[str, int] = {}
+        by_symbol: dict[str, dict[str, int]] = {}
+        files: list[FileSummary] = []
+        gaps: list[Gap] = []
+        repairs: list[Repair] = []
+        for segment in self.segments:
+            firsts: list[int] = []
+            lasts: list[int] = []
+            events = 0
+            for block in Tape([segment], self._wanted_symbols, self.start, self.end)._headers(self._wants):
+                kinds = {layout.KIND_NAMES[block.kind]: block.count}
+                if block.kind == layout.BOOK:
+                    kinds = {"book_snapshot": block.snapshots, "book_delta": block.count - block.snapshots}
+                for kind, count in kinds.items():
+                    if count:
+                        counts[kind] = counts.get(kind, 0) + count
+                        of_symbol = by_symbol.setdefault(block.symbol, {})
+                        of_symbol[kind] = of_symbol.get(kind, 0) + count
+                events += block.count
+                firsts.append(block.first_time)
+                lasts.append(block.last_time)
+            holes = segment.blocks(lambda b: b.kind in (layout.GAP, layout.REPAIR) and self._wants(b))
+            for _, event in ordered(segment, holes):
+                (gaps if isinstance(event, Gap) else repairs).append(event)  # type: ignore[arg-type]
+            files.append(
+                FileSummary(
+                    str(segment.path), segment.size, "open" if segment.is_journal else "sealed",
+                    min(firsts, default=None), max(lasts, default=None), events,
+                )
+            )  # fmt: skip
+        starts = [file.first_time for file in files if file.first_time is not None]
+        ends = [file.last_time for file in files if file.last_time is not None]
+        raise_damages(self.segments)
+        return TapeSummary(
+            counts, by_symbol, sum(file.events for file in files), min(starts, default=None),
+            max(ends, default=None), sum(file.bytes for file in files), tuple(gaps), tuple(repairs), tuple(files),
+            self.segments[0].header if self.segments else {},
+        )  # fmt: skip
+
+
+def _as_floats(table: Columns) -> Columns:
+    dtype = table.dtype
+    names = dtype.names or ()
+    out = np.empty(
+        len(table),
+        np.dtype(
+            [(n, "<f8" if n in _FIXED_POINT else dtype[n]) for n in names if not n.endswith("_high")]
+        ),
+    )
+    for name in out.dtype.names or ():
+        column = table[name]
+        if name not in _FIXED_POINT:
+            out[name] = column
+            continue
+        value = column.astype(np.float64)
+        if f"{name}_high" in names:
+            # value = high * 2**64 + unsigned low; high is -1 for a negative value that fits.
+            high = table[f"{name}_high"].astype(np.float64) + (column < 0)
+            value = np.where(table[f"{name}_high"] == -1, np.where(column < 0, value, value - 2.0**64), value)
+            wide = (table[f"{name}_high"] > 0) | (table[f"{name}_high"] < -1)
+            value = np.where(wide, high * 2.0**64 + column.astype(np.float64), value)
+        out[name] = np.where(column == np.iinfo(np.int64).min, np.nan, value / SCALE)
+    return out
+
+
+def open_tape(
+    paths: Paths, symbols: Iterable[str] | None = None, start: int | None = None, end: int | None = None,
+    follow: bool = False,
+) -> Tape:  # fmt: skip
+    """A tape of a file, a folder, or a list of them; `start` and `end` bound receive times (ns, end excluded).
+
+    Raises:
+        TapeError: no such path, no tape in it, not a tape.
+        TapeVersion: a format version this wld does not know.
+    """
+    if follow:
+        raise TapeError("follow: not built yet")
+    return Tape(find_segments(paths), symbols, start, end)

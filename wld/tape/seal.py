@@ -1,0 +1,241 @@
+"""Owns the step from journal to sealed file: long packed blocks, index, footer, atomic rename without overwriting."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wld.book import OrderBook
+from wld.errors import BookInvalid, TapeDamaged, TapeError
+from wld.events import BookDelta, BookSnapshot
+from wld.tape import layout, rows
+from wld.tape.layout import Block, Draft
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
+
+GROUP_EVENTS = 131_072
+"""Events held in memory while sealing, and at most so many by a reader that merges kinds."""
+INDEX_COLUMNS = ("offset", "kind", "count", "snapshots", "first_time", "last_time", "first_number", "last_number")
+
+
+def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[rows.Numbered]:
+    """The events of blocks in ring order: blocks stand by first ring number, so what lies before it is complete.
+
+    A block whose payload cannot be read is a damage of the segment and is stepped over.
+    """
+    pending: list[rows.Numbered] = []
+    for block, payload in blocks:
+        if pending:
+            pending.sort(key=_number)
+            cut = _first_at_least(pending, block.first_number)
+            yield from pending[:cut]
+            del pending[:cut]
+        try:
+            pending += rows.decode(block, payload)
+        except TapeDamaged as error:
+            segment._damage(block.offset, block.end - block.offset, str(error))
+    pending.sort(key=_number)
+    yield from pending
+
+
+def _number(item: rows.Numbered) -> int:
+    return item[0]
+
+
+def _first_at_least(pending: list[rows.Numbered], number: int) -> int:
+    low, high = 0, len(pending)
+    while low < high:
+        middle = (low + high) // 2
+        if pending[middle][0] < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def is_event(block: Block) -> bool:
+    """Whether the block holds events of the stream."""
+    return block.kind in layout.EVENT_KINDS
+
+
+class BlockFile:
+    """A file being written block by block; knows its end and what the index will say."""
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.end = 0
+        self.written: list[Draft] = []
+        self.offsets: list[int] = []
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        self._fd = os.open(path, flags, 0o644)
+        try:
+            self._write(layout.FILE_START)
+            self.put([layout.json_draft(layout.HEADER, header)])
+        except BaseException:
+            os.close(self._fd)
+            path.unlink(missing_ok=True)
+            raise
+
+    def put(self, drafts: list[Draft]) -> None:
+        """Write blocks, all or none of them."""
+        parts: list[bytes] = []
+        offsets: list[int] = []
+        at = self.end
+        for draft in drafts:
+            offsets.append(at)
+            parts.append(layout.encode_block(draft, at))
+            at += len(parts[-1])
+        self._write(b"".join(parts))
+        for draft, offset in zip(drafts, offsets, strict=True):
+            draft.payload = b""
+            self.written.append(draft)
+            self.offsets.append(offset)
+
+    def _write(self, content: bytes) -> None:
+        view = memoryview(content)
+        at = self.end
+        try:
+            while view:
+                done = os.pwrite(self._fd, view, at)
+                view = view[done:]
+                at += done
+        except OSError:
+            # Half a block must not stay before the next try.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.end)
+            raise
+        self.end = at
+
+    def finish(self) -> None:
+        """Append the index and the footer."""
+        symbols = list(dict.fromkeys(draft.symbol for draft in self.written))
+        place = {symbol: i for i, symbol in enumerate(symbols)}
+        columns: dict[str, layout.Column] = {"offset": layout.integer_column(list(self.offsets))}
+        for name in INDEX_COLUMNS[1:]:
+            columns[name] = layout.integer_column([getattr(draft, name) for draft in self.written])
+        columns["symbol"] = layout.integer_column([place[draft.symbol] for draft in self.written])
+        columns["symbols"] = list(symbols)
+        payload, raw_length = layout.encode_columns(columns, pack=True)
+        index = Draft(layout.INDEX, layout.COLUMNS, "", len(self.offsets), payload, raw_length)
+        offset = self.end
+        self.put([index, Draft(layout.FOOTER, layout.ROWS, "", 0, offset.to_bytes(8, "little"), 8)])
+
+    def sync(self) -> None:
+        """Everything written is on the disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file as it stands."""
+        os.close(self._fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Renames and new names in the folder are on the disk."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+Books = dict[tuple[str, int], OrderBook]
+"""(symbol, depth) to the book."""
+CHECKPOINT_NS = 60_000_000_000
+
+
+def seal(journal: Path, books: Books | None = None) -> Path:
+    """Write the journal's events as a sealed file beside it and return that; the journal stays.
+
+    Every whole block is kept; torn bytes at its end are not. Never overwrites: a taken name gets `_2`. `books` are
+    those at the end of the run's segment before, and are carried on to the end of this one.
+
+    Raises:
+        TapeError: it cannot be read or written; then no sealed file is left.
+    """
+    segment = Segment(journal)
+    folder = journal.parent
+    base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX)
+    working = folder / f"{base}.sealing"
+    try:
+        working.unlink(missing_ok=True)
+        target = BlockFile(working, {**segment.header, "format": layout.FORMAT_VERSION})
+        try:
+            _copy(segment, target, {} if books is None else books)
+            target.finish()
+            target.sync()
+        finally:
+            target.close()
+        sealed = _publish(working, folder, base)
+        sync_folder(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            working.unlink(missing_ok=True)
+        raise TapeError(f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable") from None
+    return sealed
+
+
+def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
+    metas = [
+        Draft(block.kind, block.codec, block.symbol, block.count, payload, block.raw_length)
+        for block, payload in segment.blocks(lambda b: b.kind == layout.META)
+    ]
+    target.put(metas)
+    group: list[rows.Numbered] = []
+    checkpoints: list[Draft] = []
+    due: int | None = None
+    for number, event in ordered(segment, segment.blocks(is_event)):
+        if due is None or event.receive_time >= due:
+            due = event.receive_time + CHECKPOINT_NS
+            checkpoints += [checkpoint(book, number) for book in books.values() if book.is_valid]
+        if isinstance(event, BookSnapshot | BookDelta):
+            book = books.setdefault((event.symbol, event.depth), OrderBook(event.symbol))
+            with contextlib.suppress(BookInvalid):
+                book.apply(event)
+        group.append((number, event))
+        if len(group) >= GROUP_EVENTS:
+            _put_group(target, group, checkpoints)
+            group, checkpoints = [], []
+    _put_group(target, group, checkpoints)
+
+
+def _put_group(target: BlockFile, group: list[rows.Numbered], checkpoints: list[Draft]) -> None:
+    drafts = [*checkpoints, *rows.encode_group(group, pack=True)]
+    drafts.sort(key=lambda draft: draft.first_number)
+    target.put(drafts)
+
+
+def checkpoint(book: OrderBook, number: int) -> Draft:
+    """The book as it stood before the event of that ring number, as a block that iteration skips."""
+    state = BookSnapshot(
+        book.symbol, tuple(book.bids()), tuple(book.asks()), book.update_id, book.sequence,
+        receive_time=book.receive_time, depth=book.depth or 0,
+    )  # fmt: skip
+    draft = rows.encode_group([(number, state)], pack=True)[0]
+    draft.kind, draft.flags = layout.CHECKPOINT, 0
+    return draft
+
+
+def _publish(working: Path, folder: Path, base: str) -> Path:
+    """Give the file its name where that is free, else the next free number; `link` refuses to overwrite."""
+    for n in range(1, 10_000):
+        name = folder / f"{base}{SEALED_SUFFIX}" if n == 1 else folder / f"{_without_number(base)}_{n}{SEALED_SUFFIX}"
+        try:
+            os.link(working, name)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK) or name.exists():
+                raise
+            os.rename(working, name)  # a file system without hard links; the folder's lock is held
+            return name
+        working.unlink()
+        return name
+    raise FileExistsError(errno.EEXIST, "no free name", str(folder / base))
+
+
+def _without_number(base: str) -> str:
+    head, _, tail = base.rpartition("_")
+    return head if len(tail) < 4 and tail.isdigit() and head.count("_") >= 2 else base

@@ -1,0 +1,303 @@
+"""Owns the recording: one folder's lock, the open journal, rotation on the hour. Blocking calls, one thread at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
+
+from wld.batch import Batch
+from wld.book import OrderBook
+from wld.errors import BookInvalid, TapeError, TapeLocked
+from wld.events import BookDelta, BookSnapshot, Event, Instrument
+from wld.tape import layout, rows
+from wld.tape.recovery import Recovered, recover
+from wld.tape.seal import BlockFile, Books, seal, sync_folder
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX
+from wld.units import SCALE
+
+LOCK_NAME = ".wld.lock"
+_MINUTE_NS = 60_000_000_000
+BUFFER_EVENTS = 65_536
+"""`append` flushes by itself beyond so many; a flush is also one group of blocks."""
+
+
+class WriterSummary(Struct, frozen=True):
+    """What a writer did."""
+
+    events: int
+    bytes: int
+    """Stored in journals; sealed files are smaller."""
+    files: tuple[str, ...]
+    """Sealed files in order, then any journal left open."""
+
+
+class TapeWriter:
+    """Writes events to segments in a folder; use it as a context manager or call `close`.
+
+    Guaranteed: what `flush` returned for survives a kill of the process, what `sync` returned for survives power
+    loss. Segments change exactly where receive time enters a new `rotate_minutes` interval since the epoch. Ring
+    numbers are kept where they rise, else continued from the last.
+
+    Raises:
+        TapeLocked: another writer holds the folder.
+        TapeError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        source: str,
+        clock: str = "live",
+        rotate_minutes: int = 60,
+        sync_interval_s: float = 5.0,
+        depth: str = "delta",
+        wld_version: str = "0.1.0",
+        seal_at_rotation: bool = True,
+    ) -> None:
+        if depth not in ("delta", "snapshot"):
+            raise TapeError(f'depth: expected "delta" or "snapshot", got "{depth}"')
+        if rotate_minutes < 1:
+            raise TapeError(f"rotate_minutes: expected at least 1, got {rotate_minutes}")
+        self.data_dir = Path(data_dir)
+        self.depth = depth
+        self.events = 0
+        self.bytes = 0
+        self.files: list[str] = []
+        self.pending: list[Path] = []
+        """Finished journals that wait for `seal_pending`."""
+        self._about = {"run": uuid.uuid4().hex, "source": source, "clock": clock, "wld": wld_version}
+        self._interval = rotate_minutes * _MINUTE_NS
+        self._sync_interval_s = sync_interval_s
+        self._synced_at = time.monotonic()
+        self._seal_at_rotation = seal_at_rotation
+        self._journal: BlockFile | None = None
+        self._slot: int | None = None
+        self._next_number = 0
+        self._interrupted: object = None
+        self._taken = 0
+        self._buffer: dict[tuple[int, str], list[rows.Numbered]] = {}
+        self._buffered = 0
+        self._instruments: dict[str, Instrument] = {}
+        self._books: dict[tuple[str, int], OrderBook] = {}
+        self._sealed_books: Books = {}
+        self._lock = _lock_folder(self.data_dir)
+
+    def recover(self) -> list[Recovered]:
+        """Seal what an earlier recorder left open; call it before the first `append`."""
+        return recover(self.data_dir)
+
+    @property
+    def path(self) -> Path | None:
+        """The open journal."""
+        return self._journal.path if self._journal else None
+
+    def append(self, batch: Batch | Iterable[Event]) -> None:
+        """Take events into the buffer, rotating where receive time enters a new interval.
+
+        Raises:
+            TapeError: a flush or rotation on the way failed; the buffer is kept, and the same batch given again
+                goes on where it stopped.
+        """
+        taken = self._taken if batch is self._interrupted else 0
+        self._interrupted, self._taken = batch, taken
+        number = max(batch.first_number + taken if isinstance(batch, Batch) else 0, self._next_number)
+        buffer = self._buffer
+        interval = self._interval
+        for event in islice(batch, taken, None):
+            slot = event.receive_time // interval
+            if self._slot is None or slot > self._slot:
+                self._rotate(slot)
+            if self._journal is None:
+                self._open_journal(event.receive_time)
+            if type(event) is Instrument:
+                self._instruments[event.symbol] = event
+            elif self.depth == "snapshot" and isinstance(event, BookDelta | BookSnapshot):
+                event = self._as_snapshot(event)
+            key = rows.key_of(event)
+            if key in buffer:
+                buffer[key].append((number, event))
+            else:
+                buffer[key] = [(number, event)]
+            number += 1
+            self._next_number = number
+            self._buffered += 1
+            self._taken += 1
+            if self._buffered >= BUFFER_EVENTS:
+                self.flush()
+        self._interrupted = None
+
+    def _as_snapshot(self, event: BookSnapshot | BookDelta) -> BookSnapshot | BookDelta:
+        book = self._books.setdefault((event.symbol, event.depth), OrderBook(event.symbol))
+        try:
+            book.apply(event)
+        except BookInvalid:
+            return event
+        return BookSnapshot(
+            event.symbol, tuple(book.bids(event.depth)), tuple(book.asks(event.depth)), event.update_id,
+            event.sequence, event.event_time, event.sent_time, event.receive_time, event.depth,
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Hand everything buffered to the operating system; sync where `sync_interval_s` has passed.
+
+        Raises:
+            TapeError: the disk refused; nothing half-written stays and the buffer is kept for the next try.
+        """
+        if self._buffered:
+            if self._journal is None:
+                raise TapeError(f"{self.data_dir}: closed")
+            drafts = rows.encode_keyed(self._buffer, pack=False)
+            before = self._journal.end
+            try:
+                self._journal.put(drafts)
+            except OSError as error:
+                raise _failed(self._journal.path, error) from error
+            self.bytes += self._journal.end - before
+            self.events += self._buffered
+            self._buffer.clear()
+            self._buffered = 0
+        if time.monotonic() - self._synced_at >= self._sync_interval_s:
+            self.sync()
+
+    def sync(self) -> None:
+        """Put what was flushed onto the disk. Raises: TapeError."""
+        self._synced_at = time.monotonic()
+        if self._journal is not None:
+            try:
+                self._journal.sync()
+            except OSError as error:
+                raise _failed(self._journal.path, error) from error
+
+    def tick(self, now_ns: int) -> None:
+        """Rotate if the clock has entered a new interval with no event to say so. Raises: TapeError."""
+        if self._slot is not None and now_ns // self._interval > self._slot:
+            self._rotate(now_ns // self._interval)
+
+    def _rotate(self, slot: int) -> None:
+        self._finish_journal()
+        self._slot = slot
+        if self._seal_at_rotation:
+            self.seal_pending()
+
+    def _finish_journal(self) -> None:
+        if self._journal is None:
+            return
+        self.flush()
+        self.sync()
+        self._journal.close()
+        self.pending.append(self._journal.path)
+        self._journal = None
+
+    def seal_pending(self) -> None:
+        """Seal finished journals; may run in another thread than `append`. Raises: TapeError."""
+        while self.pending:
+            journal = self.pending[0]
+            sealed = seal(journal, self._sealed_books)
+            try:
+                journal.unlink()
+                sync_folder(self.data_dir)
+            except OSError as error:
+                raise _failed(journal, error) from error
+            self.files.append(str(sealed))
+            self.pending.pop(0)
+
+    def _open_journal(self, first_time: int) -> None:
+        minute = datetime.fromtimestamp(max(first_time, 0) // _MINUTE_NS * 60, UTC)
+        header: dict[str, Any] = {
+            "format": layout.FORMAT_VERSION,
+            "segment": uuid.uuid4().hex,
+            **self._about,
+            "scale": SCALE,
+            "book_deltas": self.depth == "delta",
+            "start_time": first_time,
+        }
+        for n in range(1, 10_000):
+            base = f"market_data_{minute:%Y%m%d_%H%M}" + (f"_{n}" if n > 1 else "")
+            path = self.data_dir / f"{base}{JOURNAL_SUFFIX}"
+            if _is_taken(self.data_dir, base):
+                continue
+            try:
+                self._journal = BlockFile(path, header)
+                self._journal.put(
+                    [
+                        layout.json_draft(layout.META, {"instrument": msgspec.to_builtins(i)}, symbol=i.symbol, count=1)
+                        for i in self._instruments.values()
+                    ]
+                )
+                sync_folder(self.data_dir)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _failed(path, error) from error
+            return
+        raise TapeError(f"{self.data_dir}: no free name for {minute:%Y%m%d_%H%M}")
+
+    def close(self, seal: bool = True) -> WriterSummary:
+        """Flush, seal and release the folder; with `seal=False` the journal stays for the next start.
+
+        Raises:
+            TapeError: the journal could not be finished; the folder is released all the same.
+        """
+        try:
+            self._finish_journal()
+            if seal:
+                self.seal_pending()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+        left = [str(path) for path in self.pending]
+        return WriterSummary(self.events, self.bytes, (*self.files, *left))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_taken(folder: Path, base: str) -> bool:
+    return any(
+        (folder / f"{base}{suffix}").exists()
+        for suffix in (SEALED_SUFFIX, JOURNAL_SUFFIX, JOURNAL_SUFFIX + RECOVERED_SUFFIX)
+    )
+
+
+def _failed(path: Path, error: OSError) -> TapeError:
+    return TapeError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def _lock_folder(folder: Path) -> int | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise TapeError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise TapeLocked(
+            f"{folder}: another recorder (pid {holder}) writes here; stop it or choose another --data-dir"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
