@@ -110,7 +110,8 @@ class Batch(Sequence[Event]):
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         """The table that the `symbol` columns index."""
-        return tuple(dict.fromkeys(e.symbol for e in self._events if getattr(e, "symbol", None)))  # type: ignore[misc]
+        names = (getattr(event, "symbol", None) for event in self._events)
+        return tuple(dict.fromkeys(name for name in names if name))
 
     @cached_property
     def _numbered(self) -> list[tuple[int, Event]]:

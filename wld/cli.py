@@ -127,7 +127,7 @@ def load_config(
 @run_options
 @click.version_option(wld.__version__, prog_name="wld")
 @click.pass_context
-def cli(context: click.Context, **flags: Any) -> int:
+def cli(context: click.Context, /, **flags: Any) -> int:
     """Record crypto perpetuals' market data exactly, or watch it. Without a command: run."""
     if context.invoked_subcommand is not None:
         context.obj = flags

@@ -14,16 +14,17 @@ from wld.errors import ConfigError
 class TextFormatter(logging.Formatter):
     """`2026-11-24T00:29:22Z INFO message`, in UTC."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
 
 
 class JsonFormatter(logging.Formatter):
     """One object a line: time (UTC), level, logger, message, and error where there is one."""
 
-    converter = time.gmtime
+    def __init__(self) -> None:
+        super().__init__()
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""

@@ -151,7 +151,7 @@ class Service:
                 begun = trio.current_time()
                 readiness = _Readiness(task_status if first else trio.TASK_STATUS_IGNORED)
                 try:
-                    await entry.create().run(subscription, task_status=readiness)  # type: ignore[arg-type]
+                    await entry.create().run(subscription, task_status=readiness)
                     if not self._stopping.is_set():
                         log.info("sink %s is finished", entry.name)
                     return

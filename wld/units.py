@@ -32,7 +32,8 @@ def parse_fixed(text: str) -> int:
         if fraction[PLACES:].strip("0"):
             raise UnitError(f"more than {PLACES} decimal places: {text!r}")
         fraction = fraction[:PLACES]
-    return int(whole + fraction) * 10 ** (PLACES - len(fraction))
+    scale: int = 10 ** (PLACES - len(fraction))
+    return int(whole + fraction) * scale
 
 
 def parse_fixed64(text: str) -> int:

@@ -15,6 +15,8 @@ _log = logging.getLogger("wld.recorder")
 
 FLUSH_EVENTS = 20_000
 """Flush before the interval ends once so many wait: some 50 MB of rows at the worst."""
+WAITING_EVENTS = 50_000
+"""What the recorder holds before it leaves batches in the ring."""
 DRAIN_TIMEOUT_S = 30.0
 """The last flush and sync after a cancellation; a disk slower than this leaves its journal for the next start."""
 RETRY_S = 1.0
@@ -46,19 +48,31 @@ class Recorder:
             ("on_error", config.on_error, ("stop", "retry")),
         ):
             if value not in accepted:
-                raise ConfigError(f'sinks.recorder.{key}: expected one of {", ".join(accepted)}, got "{value}"')
+                raise ConfigError(
+                    f'sinks.recorder.{key}: expected one of {", ".join(accepted)}, got "{value}"'
+                )
         if config.rotate_minutes < 1:
-            raise ConfigError(f"sinks.recorder.rotate_minutes: expected at least 1, got {config.rotate_minutes}")
+            raise ConfigError(
+                f"sinks.recorder.rotate_minutes: expected at least 1, got {config.rotate_minutes}"
+            )
         if not 0 < config.flush_interval <= SLOWEST_FLUSH_S:
-            raise ConfigError(f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}")
+            raise ConfigError(
+                f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}"
+            )
         if config.sync_interval < 0:
-            raise ConfigError(f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}")
+            raise ConfigError(
+                f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}"
+            )
         self._config = config
         self._context = context
         self._waiting: list[Batch] = []
         self._count = 0
+        self._taken: list[Batch] = []
+        """What the worker thread works on; only that thread touches it while it runs."""
         self._enough = trio.Event()
-        self._refused: TapeError | None = None
+        self._room = trio.Event()
+        self._refused: str | None = None
+        self._seal_refused = False
 
     async def run(
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -78,7 +92,9 @@ class Recorder:
             with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
                 await trio.to_thread.run_sync(self._finish, writer, abandon_on_cancel=True)
             if limit.cancelled_caught:
-                _log.error("the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S)
+                _log.error(
+                    "the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S
+                )
         self._report(writer)
 
     def _open(self) -> TapeWriter:
@@ -95,7 +111,9 @@ class Recorder:
         )
         try:
             for left in writer.recover():
-                _log.warning("recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed)
+                _log.warning(
+                    "recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed
+                )
         except BaseException:
             writer.close(seal=False)
             raise
@@ -110,16 +128,14 @@ class Recorder:
                 self._count += len(batch)
                 if self._count >= FLUSH_EVENTS:
                     self._enough.set()
-                    if self._refused:
-                        await self._room()
+                while self._count >= WAITING_EVENTS:
+                    # The disk is behind: leave the rest to the ring, whose bounded channel says what it loses. Ends
+                    # with the next write that succeeds, or with the nursery.
+                    self._room = trio.Event()
+                    await self._room.wait()
             nursery.cancel_scope.cancel()
         if failure:
             raise failure[0]
-
-    async def _room(self) -> None:
-        """While the disk refuses, stop taking batches: the ring's bounded channel then loses the oldest and says so."""
-        while self._refused:
-            await trio.sleep(RETRY_S)
 
     async def _write_each_interval(
         self, writer: TapeWriter, nursery: trio.Nursery, failure: list[TapeError]
@@ -131,11 +147,7 @@ class Recorder:
                     await self._enough.wait()
                 self._enough = trio.Event()
                 try:
-                    # Not abandoned on cancel: the writer belongs to one thread at a time.
-                    await trio.to_thread.run_sync(self._write, writer)
-                    if self._refused:
-                        _log.warning("the disk takes writes again")
-                    self._refused = None
+                    await self._write(writer)
                 except TapeError as error:
                     if self._config.on_error == "stop":
                         failure.append(error)
@@ -143,34 +155,51 @@ class Recorder:
                         return
                     if self._refused is None:
                         _log.error("%s; trying again each second", error)
-                    self._refused = error
+                    self._refused = str(error)
+                    self._report(writer)
                     await trio.sleep(RETRY_S)
                     continue
+                if self._refused:
+                    _log.warning("the disk takes writes again")
+                self._refused = None
                 self._report(writer)
                 if writer.pending and not sealing.child_tasks:
                     sealing.start_soon(self._seal, writer)
+
+    async def _write(self, writer: TapeWriter) -> None:
+        self._taken += self._waiting
+        self._waiting = []
+        try:
+            # Not abandoned on cancel: the writer belongs to one thread at a time.
+            await trio.to_thread.run_sync(self._write_taken, writer)
+        finally:
+            self._count = sum(map(len, self._taken)) + sum(map(len, self._waiting))
+        self._room.set()
+
+    def _write_taken(self, writer: TapeWriter) -> None:
+        while self._taken:
+            writer.append(self._taken[0])  # given again after an error it goes on where it stopped
+            self._taken.pop(0)
+        writer.flush()
+        if self._context.clock == "live":
+            writer.tick(time.time_ns())
 
     async def _seal(self, writer: TapeWriter) -> None:
         try:
             await trio.to_thread.run_sync(writer.seal_pending)
         except TapeError as error:
-            # The journal is whole and stays; it is tried again after the next flush.
-            _log.error("%s", error)
-
-    def _write(self, writer: TapeWriter) -> None:
-        while self._waiting:
-            # One batch at a time, so that what was taken is taken once even if a later one fails.
-            batch = self._waiting[0]
-            writer.append(batch)
-            self._waiting.pop(0)
-            self._count -= len(batch)
-        writer.flush()
-        if self._context.clock == "live":
-            writer.tick(time.time_ns())
+            # The journal is whole and stays; sealing is tried again after the next flush.
+            if not self._seal_refused:
+                _log.error("%s", error)
+            self._seal_refused = True
+        else:
+            self._seal_refused = False
 
     def _finish(self, writer: TapeWriter) -> None:
         try:
-            self._write(writer)
+            self._taken += self._waiting
+            self._waiting = []
+            self._write_taken(writer)
         finally:
             writer.close()
 
@@ -183,6 +212,6 @@ class Recorder:
                 "bytes": writer.bytes,
                 "segments": len(writer.files),
                 "waiting": self._count,
-                "error": str(self._refused) if self._refused else None,
+                "error": self._refused,
             },
         )

@@ -44,7 +44,7 @@ class ConnectionBudget:
             self._attempts.popleft()
         if len(self._attempts) < self._limit:
             return 0.0
-        return self._attempts[0] + self._window - now
+        return max(0.0, self._attempts[-self._limit] + self._window - now)
 
     def spend(self, now: float) -> None:
         """Note an attempt."""

@@ -5,6 +5,7 @@ Fields and meanings: Bybit V5 public WebSocket documentation; unknown fields are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -259,7 +260,13 @@ def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Li
     """
     topic = envelope.topic or ""
     is_trade = topic.startswith("publicTrade.")
-    many, one, convert = (_trades, _trade, _to_trade) if is_trade else (_liquidations, _liquidation, _to_liquidation)
+    many: msgspec.json.Decoder[Any]
+    one: msgspec.json.Decoder[Any]
+    convert: Callable[..., Trade | Liquidation]
+    if is_trade:
+        many, one, convert = _trades, _trade, _to_trade
+    else:
+        many, one, convert = _liquidations, _liquidation, _to_liquidation
     try:
         sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
     except UnitError as error:

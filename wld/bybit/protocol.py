@@ -304,9 +304,11 @@ class BybitProtocol:
                 if now >= state.resync_at:
                     state.resync_at = None
                     self._resubscribe([topic], now)
-            elif state.first_data_deadline is not None:
+            elif state.first_data_deadline is not None and self.decoder.is_awaiting(topic):
                 self._look_for_first_data(topic, state, now)
             elif state.snapshots:
+                state.first_data_deadline = None
+                state.attempts = 0
                 self._look_for_silence(topic, state, now)
         return self._take_out()
 
@@ -322,10 +324,7 @@ class BybitProtocol:
         self._subscribe(waiting, now, request.attempt + 1)
 
     def _look_for_first_data(self, topic: str, state: _Subscription, now: int) -> None:
-        if not self.decoder.is_awaiting(topic):
-            state.first_data_deadline = None
-            state.attempts = 0
-        elif now >= (state.first_data_deadline or 0):
+        if now >= (state.first_data_deadline or 0):
             state.first_data_deadline = None
             state.attempts += 1
             if state.attempts >= self.config.attempts and not self.has_data:

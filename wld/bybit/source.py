@@ -249,7 +249,7 @@ class _Line:
             try:
                 await self._connection(ring)
             except* RetryableSourceError as group:
-                failure.append(_first(group))
+                failure.append(RetryableSourceError(str(_first(group))))
             silent = "silent" in str(failure[0])
             self.protocol.lost(GapReason.SILENCE if silent else GapReason.DISCONNECT)
             self._note_protocol()

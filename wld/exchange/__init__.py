@@ -1,4 +1,4 @@
-"""Owns the simulated exchange: a believable market behind the venue's own protocol, and the faults it can show."""
+"""Owns the simulated exchange: a believable market behind the venue's protocol, and its faults."""
 
 from wld.exchange.faults import FaultProxy, serve_fault_proxy
 from wld.exchange.injection import KINDS as FAULT_KINDS

@@ -1,6 +1,7 @@
 """Owns one client's control protocol: what a request is answered, and which topics the client then hears.
 
-Pure: text in, reply out. Does not own topics as such (market) nor sending (server). Shapes: fact sheet, section 2.
+Pure: text in, reply out. Does not own topics as such (market) nor sending (server). Shapes: fact sheet,
+section 2.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Reply:
 class Session:
     """The subscriptions of one connection.
 
-    `knows` says whether a topic exists; `reject` is asked once per subscribe request and True rejects it whole.
+    `knows` says whether a topic exists; `reject` is asked once per subscribe request and True rejects it
+    whole.
     """
 
     conn_id: str
@@ -37,7 +39,7 @@ class Session:
     topics: dict[str, None] = field(default_factory=dict)
 
     def answer(self, text: str) -> Reply:
-        """Answer one text frame. Never raises: whatever a client sends has an answer, and the socket stays open."""
+        """Answer one text frame. Never raises: whatever a client sends has an answer; the socket stays open."""
         try:
             request = json.loads(text)
         except (ValueError, RecursionError):

@@ -171,7 +171,7 @@ async def serve_fault_proxy(
     *,
     task_status: trio.TaskStatus[FaultProxy] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Forward a loopback port to a target until cancelled; started with the proxy once it accepts connections."""
+    """Forward a loopback port to a target until cancelled; started, with the proxy, once it accepts."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy = FaultProxy(target_host, target_port, listeners[0].socket.getsockname()[1])
     async with trio.open_nursery() as nursery:

@@ -1,6 +1,7 @@
 """Owns how one symbol trades: clustered taker orders, makers who requote, mark price, liquidations, funding.
 
-Pure and seeded: time comes in as ms, luck from a `random.Random`. Does not own what clients are told (publication).
+Pure and seeded: time comes in as ms, luck from a `random.Random`. Does not own what clients are told
+(publication).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _PPM = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """How a market feels for a while: flow and volatility as factors, drift as log-price per second, mean length."""
+    """How a market feels for a while: factors on flow and volatility, drift in log-price per second."""
 
     name: str
     flow: float
@@ -53,7 +54,7 @@ REGIMES = (
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One print: prices in ticks, sizes in lots, `time_ms` of the matching engine, `sequence` of its taker order."""
+    """One print: price in ticks, size in lots, matching-engine `time_ms`, `sequence` of its taker order."""
 
     time_ms: int
     is_buy: bool
@@ -68,7 +69,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class LiquidationRecord:
-    """One liquidation, with the truth that the venue does not tell: trigger, mark price and whose position it was."""
+    """One liquidation, with what the venue does not tell: trigger, mark price, whose position it was."""
 
     time_ms: int
     is_long: bool
@@ -83,8 +84,8 @@ class LiquidationRecord:
 class SymbolFlow:
     """One symbol's market, advanced in steps by its owner.
 
-    `next_sequence` gives the cross sequence that all symbols share. After each `step`, `fills` and `liquidations`
-    hold what is new; the owner takes and clears them.
+    `next_sequence` gives the cross sequence that all symbols share. After each `step`, `fills` and
+    `liquidations` hold what is new; the owner takes and clears them.
     """
 
     def __init__(
@@ -230,7 +231,7 @@ class SymbolFlow:
         self._next_taker = now + self._rng.expovariate(self._intensity(now))
 
     def _taker(self, now: int) -> None:
-        """One candidate of the self-exciting arrival process (Ogata's thinning: intensity only falls between)."""
+        """One candidate of the self-exciting arrivals (Ogata's thinning: intensity only falls between)."""
         before = self._base_rate * self._regime.flow + self._excite
         if self._rng.random() * before <= self._intensity(now):
             self._excite += _BRANCHING * _DECAY_PER_MS * self._rate
@@ -418,7 +419,7 @@ class SymbolFlow:
             self.ledger.requeue(position)
 
     def seed_position(self, is_long: bool, price: int, opened_ms: int, worst: int) -> None:
-        """Open one position of the time before the start, at `price` ticks, that `worst` did not liquidate."""
+        """Open a position of the time before the start, at `price` ticks, that `worst` did not liquidate."""
         lots = max(1, int(self.spec.order_lots * self._rng.lognormvariate(0.6, 1.1)))
         lots = min(lots, self._largest)
         self.ledger.open(is_long, lots, price * lots, worst, opened_ms)
@@ -435,5 +436,3 @@ def _uuid(rng: random.Random) -> str:
     text = f"{rng.getrandbits(128):032x}"
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
-
-

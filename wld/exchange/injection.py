@@ -12,7 +12,7 @@ from wld.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """A fault as the help shows it; `default` is its argument where none is written, None where it takes none."""
+    """A fault as the help shows it; `default` is the argument when none is written, None: takes none."""
 
     name: str
     default: str | None
@@ -30,7 +30,7 @@ _KINDS = (
     FaultKind("restart_u1", None, False, "each book continues with a snapshot of update id 1"),
     FaultKind("resnapshot", None, False, "each book sends a snapshot in mid-stream"),
     FaultKind("crossed_book", None, False, "the next delta of each book puts a bid above the best ask"),
-    FaultKind("garbage", "all", False, "send what is no message: text, utf8, binary, big (10 MB), or all but big"),
+    FaultKind("garbage", "all", False, "send no message: text, utf8, binary, big (10 MB), or all but big"),
     FaultKind("reject_all", "0", True, "reject that many subscribe requests whole; 0 = all from now on"),
     FaultKind("slow_handshake", "2", True, "answer WebSocket handshakes that many seconds late"),
     FaultKind("rest_down", "503", True, "answer REST with that HTTP status"),

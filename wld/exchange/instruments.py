@@ -1,7 +1,7 @@
 """Owns what the simulated exchange lists: contract specifications, margin tiers, and their REST rows.
 
-Does not own prices: a specification carries only the price at which a market starts. The numbers are plausible, not
-copies of the venue's; a client reads them from here as it would read the venue's.
+Does not own prices: a specification carries only the price at which a market starts. The numbers are
+plausible, not copies of the venue's; a client reads them from here as it would read the venue's.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PPM = 1_000_000
 class MarginTier:
     """One risk tier: position values up to `limit` (whole USDT) at up to `max_leverage`.
 
-    `maintenance_ppm` is the maintenance margin rate in 1e-6; `deduction` is the venue's mmDeduction in 1e-2 USDT,
-    which makes the maintenance margin continuous across tiers.
+    `maintenance_ppm` is the maintenance margin rate in 1e-6; `deduction` is the venue's mmDeduction in 1e-2
+    USDT, which makes the maintenance margin continuous across tiers.
     """
 
     limit: int
@@ -35,8 +35,9 @@ class MarginTier:
 class SymbolSpec:
     """One linear perpetual as the venue would list it.
 
-    Prices travel inside the exchange as whole ticks, sizes as whole lots. A tick is `tick_units` of the last printed
-    decimal of a price (BTCUSDT: 10 units of 0.01), a lot `lot_units` of the last printed decimal of a size.
+    Prices travel inside the exchange as whole ticks, sizes as whole lots. A tick is `tick_units` of the last
+    printed decimal of a price (BTCUSDT: 10 units of 0.01), a lot `lot_units` of the last printed decimal of a
+    size.
 
     Attributes:
         start_price: ticks.
@@ -67,7 +68,7 @@ class SymbolSpec:
         return decimal_text(lots * self.lot_units, self.size_decimals)
 
     def value_text(self, ticks_lots: int, decimals: int) -> str:
-        """A sum of price x size, given in ticks x lots, in USDT with that many decimals, cut off, exact before."""
+        """A sum of price x size, given in ticks x lots, in USDT; exact up to where its decimals are cut off."""
         units = ticks_lots * self.tick_units * self.lot_units
         shift = self.price_decimals + self.size_decimals - decimals
         return decimal_text(units // 10**shift if shift >= 0 else units * 10**-shift, decimals)
@@ -178,10 +179,16 @@ def _rate_text(ppm: int) -> str:
 def _tier_limit(spec: SymbolSpec) -> int:
     """Ceiling of the first tier in whole USDT: two hundred median orders, rounded to 10,000."""
     units = spec.start_price * spec.tick_units * spec.order_lots * spec.lot_units * 200
-    return max(10_000, round(units / 10 ** (spec.price_decimals + spec.size_decimals) / 10_000) * 10_000)
+    return max(10_000, round(units / _scale(spec) / 10_000) * 10_000)
 
 
-# symbol, price decimals, tick units, size decimals, lot units, start ticks, median order in lots, max leverage, …
+def _scale(spec: SymbolSpec) -> int:
+    """Ticks x lots, in their printed units, per USDT."""
+    scale: int = 10 ** (spec.price_decimals + spec.size_decimals)
+    return scale
+
+
+# symbol, price decimals, tick units, size decimals, lot units, start ticks, median order in lots, leverage, …
 _KNOWN = (
     SymbolSpec("WLDUSDT", 4, 1, 1, 1, 8_214, 4_000, 75, 1.0, 260),
     SymbolSpec("BTCUSDT", 2, 10, 3, 1, 867_564, 15, 100, 3.0, 70),
@@ -198,7 +205,8 @@ KNOWN: dict[str, SymbolSpec] = {spec.symbol: spec for spec in _KNOWN}
 
 
 def spec_for(symbol: str) -> SymbolSpec:
-    """The specification of a symbol: the known one, else one made up from the letters of its name, always the same.
+    """The specification of a symbol: the known one, else one made up from the letters of its name, always the
+    same.
 
     Raises:
         ConfigError: the name is not upper-case ASCII letters, digits and dashes, or is longer than 30.
@@ -207,7 +215,9 @@ def spec_for(symbol: str) -> SymbolSpec:
         return KNOWN[symbol]
     plain = symbol.replace("-", "")
     if not (plain.isascii() and plain.isalnum() and plain.upper() == plain and len(symbol) <= 30):
-        raise ConfigError(f"symbols: {symbol!r} is not a symbol: upper-case letters, digits and dashes, 30 at most")
+        raise ConfigError(
+            f"symbols: {symbol!r} is not a symbol: expected upper-case letters, digits and dashes, 30 at most"
+        )
     digest = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
     price_decimals = 2 + digest[0] % 4
     size_decimals = digest[1] % 3

@@ -43,8 +43,8 @@ class HalfBook:
     def take(self, lots: int, leave: int, limit: int | None = None) -> list[tuple[int, int]]:
         """Match a taker order against this side, best level first.
 
-        Never takes the last `leave` levels, nor a price worse than `limit` ticks. Returns (ticks, lots) per level
-        touched; their sum is at most `lots`.
+        Never takes the last `leave` levels, nor a price worse than `limit` ticks. Returns (ticks, lots) per
+        level touched; their sum is at most `lots`.
         """
         fills: list[tuple[int, int]] = []
         keys, sizes, sign = self.keys, self.sizes, self.sign

@@ -1,7 +1,8 @@
-"""Owns the simulated market as a whole: which symbols trade, how time moves them, and which messages fall due.
+"""Owns the simulated market as a whole: which symbols trade, how time moves them, and which messages fall
+due.
 
-Pure and seeded: `advance` takes the time in ms and returns messages; the same seed and the same listings give the
-same messages, however the time between is cut up. Does not own sockets, clocks or subscriptions (server).
+Pure and seeded: `advance` takes the time in ms and returns messages; the same seed and the same listings give
+the same messages, however the time between is cut up. Does not own sockets, clocks or subscriptions (server).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from wld.exchange.flow import Fill, LiquidationRecord, SymbolFlow
 from wld.exchange.instruments import SymbolSpec
 from wld.exchange.publication import (
     BOOK_CADENCE_MS,
-    BookTopic,
     Body,
+    BookTopic,
     Message,
     Statistics,
     TickerTopic,
@@ -64,14 +65,12 @@ class SymbolMarket:
 class Market:
     """The whole simulated market.
 
-    `wanted` limits the work to topics that somebody hears: None means every symbol's trades, ticker, liquidations and
-    50-level book, plus any depth asked for with `watch`; a set means exactly its topics. Trading itself never depends
-    on it.
+    `wanted` limits the work to topics that somebody hears: None means every symbol's trades, ticker,
+    liquidations and 50-level book, plus any depth asked for with `watch`; a set means exactly its topics.
+    Trading itself never depends on it.
     """
 
-    def __init__(
-        self, symbols: Sequence[SymbolSpec], seed: int, start_ms: int, rate: float = 1.0
-    ) -> None:
+    def __init__(self, symbols: Sequence[SymbolSpec], seed: int, start_ms: int, rate: float = 1.0) -> None:
         """Open the market at `start_ms` (ms since the Unix epoch); `rate` speeds up all flow.
 
         Raises:
@@ -142,7 +141,7 @@ class Market:
         return kind in ("publicTrade", "tickers", "allLiquidation") and rest in self._symbols
 
     def watch(self, topic: str) -> None:
-        """Keep a book depth beside the 50 levels that are always kept. Raises: KeyError for an unknown topic."""
+        """Keep a book depth beside the 50 levels that are always kept. Raises: KeyError: an unknown topic."""
         _, depth, symbol = topic.split(".")
         self._book(self._symbols[symbol], int(depth))
 
@@ -191,7 +190,7 @@ class Market:
         return messages
 
     def skip_to(self, to_ms: int) -> None:
-        """Let time pass without trading, as after a suspended host; statistics and funding follow at the next step."""
+        """Let time pass without trading, as on a suspended host; statistics and funding catch up."""
         self.now_ms = max(self.now_ms, to_ms - to_ms % STEP_MS)
 
     def _step(self, now: int, messages: list[Message]) -> None:
@@ -255,7 +254,7 @@ _DEPTH_NAMES = frozenset(str(depth) for depth in BOOK_CADENCE_MS)
 
 
 def _day_before(spec: SymbolSpec, rng: random.Random) -> list[tuple[int, int, int, int]]:
-    """A made-up day that ends at the start price: (close, high, low, volume) per five minutes, oldest first."""
+    """A made-up day that ends at the start price: (close, high, low, volume) per 5 min, oldest first."""
     sigma = spec.volatility / 1e6 * 17.3  # five minutes of it
     price = float(spec.start_price)
     closes = []
@@ -273,9 +272,7 @@ def _day_before(spec: SymbolSpec, rng: random.Random) -> list[tuple[int, int, in
     return rows
 
 
-def _seed_positions(
-    flow: SymbolFlow, day: list[tuple[int, int, int, int]], rng: random.Random, now: int
-) -> None:
+def _seed_positions(flow: SymbolFlow, day: list[tuple[int, int, int, int]], rng: random.Random, now: int) -> None:
     """Positions opened during the day before that survived it until now."""
     high, low = flow.mark_price, flow.mark_price
     reach = [(high, low)]

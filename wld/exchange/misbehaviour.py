@@ -5,6 +5,7 @@ Does not own their written form (injection), nor faults of the network between (
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,8 @@ class Misbehaviour:
             await self._subscribed.wait()  # without limit: the clock starts with the first client
         while True:
             await trio.sleep(fault.at_s or 0.0)
-            try:
+            with contextlib.suppress(ConfigError):  # such as a symbol listed meanwhile
                 self._apply(fault)
-            except ConfigError:
-                pass  # such as a symbol listed meanwhile
             if not fault.every:
                 return
 

@@ -1,6 +1,8 @@
-"""Owns who holds what: leveraged positions of takers, inventories of makers, and the open interest they add up to.
+"""Owns who holds what: leveraged positions of takers, inventories of makers, and the open interest they add
+up to.
 
-Pure. Every contract has a long and a short holder: whatever a taker opens or closes, a maker takes the other side.
+Pure. Every contract has a long and a short holder: whatever a taker opens or closes, a maker takes the other
+side.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class Position:
         size: lots still open.
         cost: ticks x lots paid at the opening for `opened_size` lots; entry price = cost / opened_size.
         leverage: whole, 1 to the contract's maximum.
-        trigger: mark price in ticks at which it is liquidated: at or below for a long, at or above for a short.
+        trigger: mark price in ticks at which it is liquidated: at or below for a long, at or above for a
+        short.
         bankruptcy: price in ticks at which its margin is used up.
         opened_ms: ms since the Unix epoch, matching engine.
     """
@@ -47,8 +50,8 @@ class Position:
 def trigger_price(is_long: bool, cost: int, size: int, leverage: int, maintenance_ppm: int) -> int:
     """Liquidation trigger in ticks: E(1 - 1/L)/(1 - MMR) for a long, E(1 + 1/L)/(1 + MMR) for a short.
 
-    Rounded towards safety (floor for a long, ceiling for a short), so comparing a whole-tick mark price with it is
-    exact. Source: fact sheet, section 5, value and maintenance margin at mark price (2026-05-27).
+    Rounded towards safety (floor for a long, ceiling for a short), so comparing a whole-tick mark price with
+    it is exact. Source: fact sheet, section 5, value and maintenance margin at mark price (2026-05-27).
     """
     if is_long:
         return cost * (leverage - 1) * _PPM // (size * leverage * (_PPM - maintenance_ppm))
@@ -124,8 +127,8 @@ class Ledger:
     def open(self, is_long: bool, size: int, cost: int, mark: int, now_ms: int) -> Position:
         """Open a position of `size` lots for `cost` ticks x lots; a maker takes the other side.
 
-        The leverage is drawn; it is lowered until the mark price (ticks) does not trigger it at once, as the venue
-        refuses such an order.
+        The leverage is drawn; it is lowered until the mark price (ticks) does not trigger it at once, as the
+        venue refuses such an order.
         """
         leverage = self._rng.choices(self._leverages, self._weights)[0]
         while True:
@@ -134,9 +137,7 @@ class Ledger:
                 break
             leverage = leverage * 2 // 3
         bankrupt = bankruptcy_price(is_long, cost, size, leverage)
-        position = Position(
-            self._next_id, is_long, size, cost, size, leverage, trigger, bankrupt, now_ms
-        )
+        position = Position(self._next_id, is_long, size, cost, size, leverage, trigger, bankrupt, now_ms)
         self._next_id += 1
         side = self._longs if is_long else self._shorts
         self._at[position.position_id] = len(side)

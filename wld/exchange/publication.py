@@ -1,7 +1,8 @@
-"""Owns what the venue tells about one symbol: books by depth, ticker, trades and liquidations, in the V5 shapes.
+"""Owns what the venue tells about one symbol: books by depth, ticker, trades and liquidations, in the V5
+shapes.
 
-Pure: turns the state of a `SymbolFlow` into message bodies. Does not own when they are due (market) nor who hears them
-(server). Shapes and rules: fact sheet, section 3.
+Pure: turns the state of a `SymbolFlow` into message bodies. Does not own when they are due (market) nor who
+hears them (server). Shapes and rules: fact sheet, section 3.
 """
 
 from __future__ import annotations

@@ -181,8 +181,7 @@ def interest_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]
         for at, lots in reversed(symbol.open_interest)
         if at % (interval * 60_000) == 0
     ]
-    result = {"symbol": spec.symbol, "category": "linear", "list": rows[:limit], "nextPageCursor": ""}
-    return result
+    return {"symbol": spec.symbol, "category": "linear", "list": rows[:limit], "nextPageCursor": ""}
 
 
 _Endpoint = Callable[[Market, Query, int], dict[str, Any]]

@@ -1,7 +1,8 @@
-"""Owns the running exchange: one loopback port with WebSocket and REST, the clock that drives the market, the clients.
+"""Owns the running exchange: one loopback port with WebSocket and REST, the clock that drives the market, the
+clients.
 
-Does not own the market's numbers (market), the control protocol (control), REST bodies (rest), or what faults do
-(misbehaviour).
+Does not own the market's numbers (market), the control protocol (control), REST bodies (rest), or what faults
+do (misbehaviour).
 """
 
 from __future__ import annotations
@@ -266,7 +267,8 @@ class Exchange:
         wire = Wire(stream)
         self.wires.add(wire)
         try:
-            await TCPServer(app, config, WorkerContext(None), ConnectionState({}), wire)  # type: ignore[arg-type]
+            stack: Any = wire  # has every member of a stream that hypercorn uses
+            await TCPServer(app, config, WorkerContext(None), ConnectionState({}), stack)
         finally:
             self.wires.discard(wire)
             wire.abort()
@@ -305,7 +307,8 @@ async def serve_exchange(
     except OSError as error:
         raise ConfigError(f"port: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
     port = listeners[0].socket.getsockname()[1]
-    app = wrap_app(exchange.app(), 1 << 20, "asgi")
+    starlette: Any = exchange.app()
+    app = wrap_app(starlette, 1 << 20, "asgi")
     async with trio.open_nursery() as nursery:
         exchange.nursery = nursery
         handler = partial(exchange.serve_stream, app, _hypercorn())

@@ -50,7 +50,7 @@ class Wire:
                 raise trio.BrokenResourceError("the client does not read")
 
     async def receive_some(self, limit: int) -> bytes:
-        """Wait for bytes from the client, without limit: a client may be silent. Never returns when half open."""
+        """Wait for bytes, without limit: a client may be silent. Never returns when half open."""
         while True:
             received = await self._stream.receive_some(limit)
             if not self.silent:
@@ -91,7 +91,7 @@ class Wire:
 
 
 def raw_frame(opcode: int, payload: bytes) -> bytes:
-    """One unmasked final WebSocket frame (RFC 6455, section 5.2), for payloads that a proper server would refuse."""
+    """One unmasked final WebSocket frame (RFC 6455, section 5.2), for what a proper server would refuse."""
     size = len(payload)
     if size < 126:
         head = bytes((0x80 | opcode, size))

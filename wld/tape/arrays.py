@@ -96,7 +96,16 @@ def _depth(block: Block, columns: dict[str, Column], place: dict[str, int]) -> C
         values = np.full(len(out), ABSENT, np.int64)
         values[has_level] = columns[name]
         out[target] = values
-    for name in ("number", "is_snapshot", "update_id", "sequence", "event_time", "sent_time", "receive_time", "depth"):
+    for name in (
+        "number",
+        "is_snapshot",
+        "update_id",
+        "sequence",
+        "event_time",
+        "sent_time",
+        "receive_time",
+        "depth",
+    ):
         value = _values(columns, name)
         out[name] = value if isinstance(value, int) else np.asarray(value)[row]
     return out
@@ -118,7 +127,9 @@ def _tickers(block: Block, columns: dict[str, Column], place: dict[str, int]) ->
     for name in dtypes.WIDE_TICKER_NUMBERS:
         value = _values(columns, name)
         # Absent is (ABSENT, 0); a negative value that fits is (value, -1).
-        out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0) if name in columns else 0
+        out[f"{name}_high"] = (
+            np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0) if name in columns else 0
+        )
         del value
     return out
 

@@ -28,7 +28,9 @@ MAX_BLOCK_BYTES = 64 * 1024 * 1024
 """No block is larger, stored or decoded; a reader refuses longer lengths before it allocates."""
 MAX_ROWS = MAX_BLOCK_BYTES // 8
 
-HEADER, TRADE, BOOK, LIQUIDATION, TICKER, GAP, REPAIR, INSTRUMENT, META, CHECKPOINT, INDEX, FOOTER = range(1, 13)
+HEADER, TRADE, BOOK, LIQUIDATION, TICKER, GAP, REPAIR, INSTRUMENT, META, CHECKPOINT, INDEX, FOOTER = range(
+    1, 13
+)
 KIND_NAMES: Mapping[int, str] = {
     HEADER: "header", TRADE: "trade", BOOK: "book", LIQUIDATION: "liquidation", TICKER: "ticker", GAP: "gap",
     REPAIR: "repair", INSTRUMENT: "instrument", META: "meta", CHECKPOINT: "checkpoint", INDEX: "index",
@@ -161,7 +163,9 @@ def parse_json(payload: bytes) -> Any:
 
 INTEGERS, TEXTS, BYTES = 0, 1, 2
 DELTA, PLANES, ZSTD = 1, 2, 4
-_COLUMN = struct.Struct("<BBHIIqqQI")  # type, flags, width, rows, raw length, first, base, step, stored length
+_COLUMN = struct.Struct(
+    "<BBHIIqqQI"
+)  # type, flags, width, rows, raw length, first, base, step, stored length
 
 IntColumn = npt.NDArray[np.int64]
 Column = npt.NDArray[Any] | list[Any]
@@ -220,7 +224,9 @@ def _pack_integers(column: IntColumn, flags: int, compressor: zstandard.ZstdComp
     top = int(offsets.max()) if len(offsets) else 0
     width = next(w for w in (0, 1, 2, 3, 4, 5, 6, 7, 8) if top < 1 << (8 * w))
     planes = np.ascontiguousarray(offsets.view(np.uint8).reshape(-1, 8)[:, :width].T)
-    return _column(INTEGERS, flags | PLANES, width, len(column), planes.tobytes(), compressor, first, base, step)
+    return _column(
+        INTEGERS, flags | PLANES, width, len(column), planes.tobytes(), compressor, first, base, step
+    )
 
 
 def _column(

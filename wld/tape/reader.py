@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -12,21 +12,29 @@ from msgspec import Struct
 from wld import batch as dtypes
 from wld.batch import Columns
 from wld.book import OrderBook
-from wld.errors import BookInvalid, TapeError
+from wld.errors import BookInvalid, TapeError, TapeVersion
 from wld.events import Event, Gap, Repair
 from wld.tape import layout
 from wld.tape.arrays import block_array
+from wld.tape.follow import follow as follow_events
 from wld.tape.layout import Block
 from wld.tape.seal import is_event, ordered
-from wld.tape.segment import Segment, find_segments, raise_damages
+from wld.tape.segment import Paths, Segment, find_segments, raise_damages
 from wld.units import SCALE
 
-Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 Scale = Literal["fixed", "float"]
 _FIXED_POINT = frozenset(
     name
     for name in (*dtypes.TICKER_NUMBERS, "price", "size", "bankruptcy_price")
-    if name not in ("next_funding_time", "funding_interval_hour", "sequence", "event_time", "sent_time", "receive_time")
+    if name
+    not in (
+        "next_funding_time",
+        "funding_interval_hour",
+        "sequence",
+        "event_time",
+        "sent_time",
+        "receive_time",
+    )
 )
 
 
@@ -77,11 +85,16 @@ class Tape:
         self.start = start
         self.end = end
         self._symbols: tuple[str, ...] | None = None
+        self._follow: Paths | None = None
 
     def _wants(self, block: Block) -> bool:
         return (
             is_event(block)
-            and (self._wanted_symbols is None or block.symbol in self._wanted_symbols or self._is_general(block))
+            and (
+                self._wanted_symbols is None
+                or block.symbol in self._wanted_symbols
+                or self._is_general(block)
+            )
             and (self.start is None or block.last_time >= self.start)
             and (self.end is None or block.first_time < self.end)
         )
@@ -91,7 +104,9 @@ class Tape:
         return block.symbol == "" and block.kind in (layout.GAP, layout.REPAIR)
 
     def _in_time(self, receive_time: int) -> bool:
-        return (self.start is None or receive_time >= self.start) and (self.end is None or receive_time < self.end)
+        return (self.start is None or receive_time >= self.start) and (
+            self.end is None or receive_time < self.end
+        )
 
     def __iter__(self) -> Iterator[Event]:
         for _, event in self.numbered():
@@ -100,6 +115,11 @@ class Tape:
     def numbered(self) -> Iterator[tuple[int, Event]]:
         """As iterating, each event with its ring number."""
         bounded = self.start is not None or self.end is not None
+        if self._follow is not None:
+            for item in follow_events(self._follow, self._wants):
+                if not bounded or self._in_time(item[1].receive_time):
+                    yield item
+            return
         for segment in self.segments:
             for item in ordered(segment, segment.blocks(self._wants)):
                 if not bounded or self._in_time(item[1].receive_time):
@@ -111,24 +131,12 @@ class Tape:
         """The table that the `symbol` columns index, in order of first appearance."""
         if self._symbols is None:
             seen: dict[str, None] = {}
-            for block in self._headers(self._wants):
-                if block.kind not in (layout.GAP, layout.REPAIR):
-                    seen[block.symbol] = None
+            for segment in self.segments:
+                for block in _headers(segment, self._wants):
+                    if block.kind not in (layout.GAP, layout.REPAIR):
+                        seen[block.symbol] = None
             self._symbols = tuple(seen)
         return self._symbols
-
-    def _headers(self, wanted: Callable[[Block], bool]) -> Iterator[Block]:
-        for segment in self.segments:
-            found: list[Block] = []
-
-            def note(block: Block, found: list[Block] = found) -> bool:
-                if wanted(block):
-                    found.append(block)
-                return False
-
-            for _ in segment.blocks(note):
-                pass
-            yield from found
 
     def _columns(self, kind: int, dtype: np.dtype[Any], scale: Scale) -> Columns:
         place = {symbol: i for i, symbol in enumerate(self.symbols)}
@@ -139,7 +147,7 @@ class Tape:
                 try:
                     array = block_array(block, payload, place)
                 except TapeError as error:
-                    segment._damage(block.offset, block.end - block.offset, str(error))
+                    segment.damage(block.offset, block.end - block.offset, str(error))
                     continue
                 if (self.start is not None and block.first_time < self.start) or (
                     self.end is not None and block.last_time >= self.end
@@ -186,36 +194,50 @@ class Tape:
 
         `depth` chooses among recorded depths; without it the deepest. Not valid where no snapshot came before.
         """
-        book = OrderBook(symbol)
+        found = OrderBook(symbol)
         for i in range(len(self.segments) - 1, -1, -1):
-            marks = [b for b in _headers(self.segments[i], _book_start(symbol)) if b.first_time <= time_ns]
-            # The snapshot that counts may stand in any of the last blocks of each depth: one checkpoint is enough
-            # for one depth only, so begin a little earlier and stop once the wanted depth is valid.
-            for mark in reversed(marks):
-                books = self._replay(i, mark, time_ns, symbol)
-                wanted = depth if depth is not None else max(books, default=None)
-                if wanted in books and books[wanted].update_id:
-                    return books[wanted]
-                book = books.get(wanted, book) if wanted is not None else book
-        return book
+            for number in self._starts(self.segments[i], time_ns, symbol):
+                books = self._replay(i, number, time_ns, symbol)
+                wanted = max(books, default=None) if depth is None else depth
+                if wanted is not None and wanted in books and not found.update_id:
+                    found = books[wanted]
+                if found.update_id:
+                    break
+            if found.update_id:
+                break
+        raise_damages(self.segments)
+        return found
 
-    def _replay(self, i: int, mark: Block, time_ns: int, symbol: str) -> dict[int, OrderBook]:
-        """Every depth's book at that time, from a block that holds a snapshot or checkpoint on."""
+    def _starts(self, segment: Segment, time_ns: int, symbol: str) -> list[int]:
+        """Ring numbers to replay from: the last that a checkpoint or a snapshot's block gives, then the first."""
+        blocks = [b for b in _headers(segment, _is_book_of(symbol)) if b.first_time <= time_ns]
+        marks = [b.first_number for b in blocks if b.kind == layout.CHECKPOINT or b.snapshots]
+        return [max(marks), blocks[0].first_number] if marks else [b.first_number for b in blocks[:1]]
 
-        def wanted(block: Block) -> bool:
-            if block.symbol != symbol or block.first_time > time_ns:
-                return False
-            return block.kind == layout.BOOK or (block.kind == layout.CHECKPOINT and block.offset == mark.offset)
-
+    def _replay(self, i: int, start: int, time_ns: int, symbol: str) -> dict[int, OrderBook]:
+        """Every depth's book at that time, from segment `i` and ring number `start` on."""
         books: dict[int, OrderBook] = {}
+        first = self.segments[i]
+        marks = first.blocks(
+            lambda b: b.kind == layout.CHECKPOINT and b.symbol == symbol and b.first_number == start
+        )
+        for _, state in ordered(first, marks):
+            books.setdefault(state.depth, OrderBook(symbol)).apply(state)
         for segment in self.segments[i:]:
-            start = mark.offset if segment is self.segments[i] else 0
-            for _, event in ordered(segment, segment.blocks(wanted, start=start)):
-                if event.receive_time > time_ns:
-                    continue
-                book = books.setdefault(event.depth, OrderBook(symbol))
-                with contextlib.suppress(BookInvalid):
-                    book.apply(event)
+            least = start if segment is first else None
+
+            def wanted(block: Block, least: int | None = least) -> bool:
+                return (
+                    block.kind == layout.BOOK
+                    and block.symbol == symbol
+                    and block.first_time <= time_ns
+                    and (least is None or block.last_number >= least)
+                )
+
+            for number, event in ordered(segment, segment.blocks(wanted)):
+                if event.receive_time <= time_ns and (least is None or number >= least):
+                    with contextlib.suppress(BookInvalid):
+                        books.setdefault(event.depth, OrderBook(symbol)).apply(event)
         return books
 
     def summary(self) -> TapeSummary:
@@ -229,7 +251,7 @@ class Tape:
             firsts: list[int] = []
             lasts: list[int] = []
             events = 0
-            for block in Tape([segment], self._wanted_symbols, self.start, self.end)._headers(self._wants):
+            for block in _headers(segment, self._wants):
                 kinds = {layout.KIND_NAMES[block.kind]: block.count}
                 if block.kind == layout.BOOK:
                     kinds = {"book_snapshot": block.snapshots, "book_delta": block.count - block.snapshots}
@@ -243,7 +265,7 @@ class Tape:
                 lasts.append(block.last_time)
             holes = segment.blocks(lambda b: b.kind in (layout.GAP, layout.REPAIR) and self._wants(b))
             for _, event in ordered(segment, holes):
-                (gaps if isinstance(event, Gap) else repairs).append(event)  # type: ignore[arg-type]
+                (gaps if isinstance(event, Gap) else repairs).append(event)
             files.append(
                 FileSummary(
                     str(segment.path), segment.size, "open" if segment.is_journal else "sealed",
@@ -260,14 +282,29 @@ class Tape:
         )  # fmt: skip
 
 
+def _headers(segment: Segment, wanted: Callable[[Block], bool]) -> list[Block]:
+    found: list[Block] = []
+
+    def note(block: Block) -> bool:
+        if wanted(block):
+            found.append(block)
+        return False
+
+    for _ in segment.blocks(note):
+        pass
+    return found
+
+
+def _is_book_of(symbol: str) -> Callable[[Block], bool]:
+    return lambda block: block.symbol == symbol and block.kind in (layout.BOOK, layout.CHECKPOINT)
+
+
 def _as_floats(table: Columns) -> Columns:
     dtype = table.dtype
     names = dtype.names or ()
     out = np.empty(
         len(table),
-        np.dtype(
-            [(n, "<f8" if n in _FIXED_POINT else dtype[n]) for n in names if not n.endswith("_high")]
-        ),
+        np.dtype([(n, "<f8" if n in _FIXED_POINT else dtype[n]) for n in names if not n.endswith("_high")]),
     )
     for name in out.dtype.names or ():
         column = table[name]
@@ -291,10 +328,21 @@ def open_tape(
 ) -> Tape:  # fmt: skip
     """A tape of a file, a folder, or a list of them; `start` and `end` bound receive times (ns, end excluded).
 
+    With `follow`, iterating goes on with what is being recorded and waits for more without end; the other methods
+    give what stood there when it was opened.
+
     Raises:
         TapeError: no such path, no tape in it, not a tape.
         TapeVersion: a format version this wld does not know.
     """
-    if follow:
-        raise TapeError("follow: not built yet")
-    return Tape(find_segments(paths), symbols, start, end)
+    if not follow:
+        return Tape(find_segments(paths), symbols, start, end)
+    try:
+        segments = find_segments(paths)
+    except TapeVersion:
+        raise
+    except TapeError:
+        segments = []  # the recording has not begun
+    tape = Tape(segments, symbols, start, end)
+    tape._follow = paths
+    return tape

@@ -48,7 +48,7 @@ def _recover(journal: Path, folder: Path) -> Recovered:
         raise TapeError(f"{journal}: not an open journal (*{JOURNAL_SUFFIX})")
     segment = Segment(journal)
     sealed: Path | None = _sealed_twin(segment, folder)
-    has_blocks = any(True for _ in segment.blocks(lambda _: True, check_all=True))
+    has_blocks = sum(1 for _ in segment.blocks(lambda _: True, check_all=True)) > 0
     if sealed is None and has_blocks:
         sealed = seal(journal)
     kept = _free(journal)

@@ -105,7 +105,10 @@ def _encode(kind: int, symbol: str, items: list[Numbered], pack: bool) -> list[D
     events = [event for _, event in items]
     if kind in _JSON_TYPES:
         draft = layout.json_draft(
-            kind, [[number, msgspec.to_builtins(event)] for number, event in items], symbol=symbol, count=len(items)
+            kind,
+            [[number, msgspec.to_builtins(event)] for number, event in items],
+            symbol=symbol,
+            count=len(items),
         )
     else:
         columns: dict[str, Column] = {"number": np.array([number for number, _ in items], np.int64)}
@@ -114,7 +117,9 @@ def _encode(kind: int, symbol: str, items: list[Numbered], pack: bool) -> list[D
         draft = Draft(kind, layout.COLUMNS, symbol, len(items), payload, raw_length)
     if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
         if len(items) == 1:
-            raise TapeError(f"one {layout.KIND_NAMES[kind]} event of {draft.raw_length} bytes cannot be stored")
+            raise TapeError(
+                f"one {layout.KIND_NAMES[kind]} event of {draft.raw_length} bytes cannot be stored"
+            )
         half = len(items) // 2
         return _encode(kind, symbol, items[:half], pack) + _encode(kind, symbol, items[half:], pack)
     times = [event.receive_time for event in events]
@@ -216,7 +221,7 @@ def _decode_trades(block: Block, columns: dict[str, Column]) -> list[Any]:
     else:
         raw = np.asarray(columns["trade_id"]).tobytes().hex()
         ids = [
-            f"{raw[i:i+8]}-{raw[i+8:i+12]}-{raw[i+12:i+16]}-{raw[i+16:i+20]}-{raw[i+20:i+32]}"
+            f"{raw[i : i + 8]}-{raw[i + 8 : i + 12]}-{raw[i + 12 : i + 16]}-{raw[i + 16 : i + 20]}-{raw[i + 20 : i + 32]}"
             for i in range(0, 32 * count, 32)
         ]
     times = [ms * 1_000_000 for ms in _get(columns, "event_ms", count)]
@@ -318,7 +323,9 @@ def _decode_tickers(block: Block, columns: dict[str, Column]) -> list[Any]:
     names = (*TICKER_NUMBERS, *_TICKER_TEXTS)
     return [
         Ticker(block.symbol, tick_direction=direction, **dict(zip(names, values, strict=True)))
-        for direction, *values in zip(directions, *(_get(columns, name, count) for name in names), strict=True)
+        for direction, *values in zip(
+            directions, *(_get(columns, name, count) for name in names), strict=True
+        )
     ]
 
 
@@ -357,7 +364,7 @@ def decode(block: Block, payload: bytes) -> list[Numbered]:
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, msgspec.ValidationError) as error:
         raise TapeDamaged(f"a {layout.KIND_NAMES[block.kind]} block cannot be read: {error!r}") from None
     if len(rows) != block.count:
-        raise TapeDamaged(f"a {layout.KIND_NAMES[block.kind]} block holds {len(rows)} events, not {block.count}")
+        raise TapeDamaged(
+            f"a {layout.KIND_NAMES[block.kind]} block holds {len(rows)} events, not {block.count}"
+        )
     return rows
-
-

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError
@@ -18,7 +19,16 @@ from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Se
 
 GROUP_EVENTS = 131_072
 """Events held in memory while sealing, and at most so many by a reader that merges kinds."""
-INDEX_COLUMNS = ("offset", "kind", "count", "snapshots", "first_time", "last_time", "first_number", "last_number")
+INDEX_COLUMNS = (
+    "offset",
+    "kind",
+    "count",
+    "snapshots",
+    "first_time",
+    "last_time",
+    "first_number",
+    "last_number",
+)
 
 
 def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[rows.Numbered]:
@@ -36,7 +46,7 @@ def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator
         try:
             pending += rows.decode(block, payload)
         except TapeDamaged as error:
-            segment._damage(block.offset, block.end - block.offset, str(error))
+            segment.damage(block.offset, block.end - block.offset, str(error))
     pending.sort(key=_number)
     yield from pending
 
@@ -156,6 +166,7 @@ def seal(journal: Path, books: Books | None = None) -> Path:
         TapeError: it cannot be read or written; then no sealed file is left.
     """
     segment = Segment(journal)
+    carried: Books = {} if books is None else copy.deepcopy(books)
     folder = journal.parent
     base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX)
     working = folder / f"{base}.sealing"
@@ -163,7 +174,7 @@ def seal(journal: Path, books: Books | None = None) -> Path:
         working.unlink(missing_ok=True)
         target = BlockFile(working, {**segment.header, "format": layout.FORMAT_VERSION})
         try:
-            _copy(segment, target, {} if books is None else books)
+            _copy(segment, target, carried)
             target.finish()
             target.sync()
         finally:
@@ -173,7 +184,12 @@ def seal(journal: Path, books: Books | None = None) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             working.unlink(missing_ok=True)
-        raise TapeError(f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable") from None
+        raise TapeError(
+            f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable"
+        ) from None
+    if books is not None:
+        books.clear()
+        books.update(carried)
     return sealed
 
 
@@ -221,7 +237,11 @@ def checkpoint(book: OrderBook, number: int) -> Draft:
 def _publish(working: Path, folder: Path, base: str) -> Path:
     """Give the file its name where that is free, else the next free number; `link` refuses to overwrite."""
     for n in range(1, 10_000):
-        name = folder / f"{base}{SEALED_SUFFIX}" if n == 1 else folder / f"{_without_number(base)}_{n}{SEALED_SUFFIX}"
+        name = (
+            folder / f"{base}{SEALED_SUFFIX}"
+            if n == 1
+            else folder / f"{_without_number(base)}_{n}{SEALED_SUFFIX}"
+        )
         try:
             os.link(working, name)
         except FileExistsError:

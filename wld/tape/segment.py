@@ -80,7 +80,7 @@ class Segment:
     ) -> Iterator[tuple[Block, bytes]]:
         """Whole blocks for which `wanted`, in file order; what is damaged between them goes to `damages`.
 
-        Payloads of unwanted blocks are stepped over unread, unless `check_all`. After the last block of a sealed
+        From the block at `start` where that is given. Payloads of unwanted blocks are stepped over unread, unless `check_all`. After the last block of a sealed
         file stands its footer; a sealed file without one, or with bytes after it, is damaged.
         """
         try:
@@ -102,7 +102,7 @@ class Segment:
                 if resumed is None:
                     self._tail(at, footer_end)
                     break
-                self._damage(at, resumed - at, "no whole block here")
+                self.damage(at, resumed - at, "no whole block here")
                 at = resumed
                 continue
             at = block.end
@@ -115,13 +115,13 @@ class Segment:
             payload = file.read(block.stored_length)
             if not layout.payload_is_whole(block, payload):
                 kind = layout.KIND_NAMES.get(block.kind, f"kind {block.kind}")
-                self._damage(block.offset, block.end - block.offset, f"checksum of a {kind} block fails")
+                self.damage(block.offset, block.end - block.offset, f"checksum of a {kind} block fails")
             elif wanted(block):
                 yield block, payload
         if not self.is_journal and not self.has_footer:
-            self._damage(at, 0, "cut short: no footer")
+            self.damage(at, 0, "cut short: no footer")
         elif footer_end and footer_end < self.size and at == self.size:
-            self._damage(footer_end, self.size - footer_end, "bytes after the footer")
+            self.damage(footer_end, self.size - footer_end, "bytes after the footer")
 
     def _check_start(self, file: BinaryIO) -> int:
         file.seek(0)
@@ -130,11 +130,11 @@ class Segment:
             if self.is_journal:
                 self.torn_at = 0
             else:
-                self._damage(0, len(start), "cut short: no footer")
+                self.damage(0, len(start), "cut short: no footer")
             self.has_footer = True  # said already
             return self.size
         if start != layout.FILE_START:
-            self._damage(0, len(start), "file start is not the magic")
+            self.damage(0, len(start), "file start is not the magic")
         return len(layout.FILE_START)
 
     def _tail(self, at: int, footer_end: int) -> None:
@@ -142,9 +142,10 @@ class Segment:
             self.torn_at = at
         else:
             reason = "bytes after the footer" if footer_end else "cut short or damaged to its end"
-            self._damage(at, self.size - at, reason)
+            self.damage(at, self.size - at, reason)
 
-    def _damage(self, offset: int, length: int, reason: str) -> None:
+    def damage(self, offset: int, length: int, reason: str) -> None:
+        """Note a place that cannot be trusted, once."""
         damage = Damage(str(self.path), offset, length, reason)
         if damage not in self.damages:
             self.damages.append(damage)
@@ -183,7 +184,10 @@ def _read_block(file: BinaryIO, offset: int) -> tuple[Block | None, bytes | None
     return block, payload if layout.payload_is_whole(block, payload) else None
 
 
-def find_segments(paths: str | os.PathLike[str] | list[str | os.PathLike[str]]) -> list[Segment]:
+Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
+
+
+def find_segments(paths: Paths) -> list[Segment]:
     """The segments of files and folders in order of their names, each once: the sealed file, else its journal.
 
     Raises:
@@ -194,7 +198,8 @@ def find_segments(paths: str | os.PathLike[str] | list[str | os.PathLike[str]]) 
     for path in listed:
         if path.is_dir():
             files = sorted(
-                (p for p in path.iterdir() if p.name.endswith((SEALED_SUFFIX, JOURNAL_SUFFIX))), key=segment_order
+                (p for p in path.iterdir() if p.name.endswith((SEALED_SUFFIX, JOURNAL_SUFFIX))),
+                key=segment_order,
             )
             if not files:
                 raise TapeError(f"{path}: holds no tapes (market_data_*.bin)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from msgspec import Struct
 
 from wld.errors import TapeDamaged, TapeError
 from wld.events import Gap, Repair
 from wld.tape import layout, rows
-from wld.tape.reader import Paths
-from wld.tape.segment import Damage, Segment, find_segments
+from wld.tape.segment import Damage, Paths, Segment, find_segments
 
 
 class FileReport(Struct, frozen=True):
@@ -22,6 +23,8 @@ class FileReport(Struct, frozen=True):
     first_time: int | None
     last_time: int | None
     torn_bytes: int
+    run: str
+    """The same for all files that one recorder wrote."""
 
 
 class VerifyReport(Struct, frozen=True):
@@ -58,11 +61,15 @@ def verify(paths: Paths) -> VerifyReport:
     open_gaps = [g for g in gaps if g.gap_id not in repairs or repairs[g.gap_id].remaining != 0]
     between = [
         (before.last_time, after.first_time)
-        for before, after in zip(files, files[1:], strict=False)
-        if before.last_time is not None and after.first_time is not None and after.first_time > before.last_time
+        for before, after in pairwise(files)
+        if before.last_time is not None and after.first_time is not None and after.run != before.run
     ]
     return VerifyReport(
-        tuple(files), tuple(damages), tuple(open_gaps), tuple(g for g in gaps if g not in open_gaps), tuple(between)
+        tuple(files),
+        tuple(damages),
+        tuple(open_gaps),
+        tuple(g for g in gaps if g not in open_gaps),
+        tuple(between),
     )
 
 
@@ -77,10 +84,10 @@ def _check(segment: Segment, gaps: list[Gap], repairs: dict[int, Repair]) -> Fil
         try:
             numbered = rows.decode(block, payload)
         except (TapeDamaged, TapeError) as error:
-            segment._damage(block.offset, block.end - block.offset, str(error))
+            segment.damage(block.offset, block.end - block.offset, str(error))
             continue
         if block.first_number < number:
-            segment._damage(block.offset, block.end - block.offset, "block out of ring order")
+            segment.damage(block.offset, block.end - block.offset, "block out of ring order")
         number = block.first_number
         events += block.count
         first = block.first_time if first is None else min(first, block.first_time)
@@ -92,4 +99,6 @@ def _check(segment: Segment, gaps: list[Gap], repairs: dict[int, Repair]) -> Fil
                 repairs[event.gap_id] = event
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
     state = "sealed" if not segment.is_journal else "torn" if torn else "open"
-    return FileReport(str(segment.path), state, segment.size, events, first, last, torn)
+    return FileReport(
+        str(segment.path), state, segment.size, events, first, last, torn, str(segment.header.get("run", ""))
+    )

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wld.errors import SinkOverrun
+from wld.events import AggressorSide, Event, Gap, GapReason, Trade
+from wld.ring import Overflow, Ring, Subscription
+
+
+def trade(number: int) -> Trade:
+    return Trade("WLDUSDT", 1, number, AggressorSide.BUY, str(number), event_time=number, receive_time=number)
+
+
+async def taken(subscription: Subscription) -> list[Event]:
+    return [event async for batch in subscription for event in batch]
+
+
+async def test_every_sink_gets_every_event_in_order() -> None:
+    ring = Ring()
+    ends = [ring.subscribe(name) for name in "ab"]
+    with ring:
+        ring.publish([trade(0), trade(1)])
+        ring.publish([trade(2)])
+    for end in ends:
+        assert await taken(end) == [trade(0), trade(1), trade(2)]
+
+
+async def test_slow_sink_loses_oldest_and_is_told_where() -> None:
+    ring = Ring()
+    slow, quick = ring.subscribe("slow", capacity=2), ring.subscribe("quick", capacity=100)
+    with ring:
+        for number in range(5):
+            ring.publish([trade(number)])
+    gap, *rest = await taken(slow)
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.missed) == (GapReason.OVERRUN, 3)
+    assert rest == [trade(3), trade(4)]
+    assert await taken(quick) == [trade(n) for n in range(5)]
+    by_name = {s.name: s for s in ring.statistics().sinks}
+    assert (by_name["slow"].dropped, by_name["quick"].dropped) == (3, 0)
+
+
+async def test_a_batch_larger_than_the_capacity_is_still_taken() -> None:
+    ring = Ring()
+    end = ring.subscribe("s", capacity=2)
+    with ring:
+        ring.publish([trade(n) for n in range(10)])
+    assert len(await taken(end)) == 10
+
+
+async def test_fail_tells_the_publisher() -> None:
+    ring = Ring()
+    ring.subscribe("audit", capacity=1, overflow=Overflow.FAIL)
+    ring.publish([trade(0)])
+    with pytest.raises(SinkOverrun, match="audit"):
+        ring.publish([trade(1)])
+
+
+async def test_publish_wait_waits_for_room(autojump_clock: trio.testing.MockClock) -> None:
+    ring = Ring()
+    end = ring.subscribe("s", capacity=2)
+    seen: list[Event] = []
+
+    async def consume() -> None:
+        async for batch in end:
+            await trio.sleep(10)
+            seen.extend(batch)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consume)
+        with ring:
+            for number in range(20):
+                await ring.publish_wait([trade(number)])
+    assert seen == [trade(n) for n in range(20)]
+
+
+async def test_publish_wait_does_not_wait_for_a_detached_sink(autojump_clock: trio.testing.MockClock) -> None:
+    ring = Ring()
+    end = ring.subscribe("s", capacity=1)
+    await ring.publish_wait([trade(0)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ring.publish_wait, [trade(1)])
+        await trio.sleep(5)
+        ring.detach(end)
+
+
+async def test_a_sink_that_comes_later_sees_no_gap_for_what_was_before() -> None:
+    ring = Ring()
+    ring.publish([trade(0)])
+    end = ring.subscribe("late")
+    with ring:
+        ring.publish([trade(1)])
+    assert await taken(end) == [trade(1)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(capacity=st.integers(1, 6), bursts=st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=12))
+async def test_events_and_gaps_account_for_every_published_event(capacity: int, bursts: list[list[int]]) -> None:
+    ring = Ring()
+    end = ring.subscribe("s", capacity=capacity)
+    seen: list[Event] = []
+
+    async def consume() -> None:
+        async for batch in end:
+            seen.extend(batch)
+
+    published = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consume)
+        with ring:
+            for burst in bursts:
+                for size in burst:
+                    ring.publish([trade(published + i) for i in range(size)])
+                    published += size
+                await trio.lowlevel.checkpoint()
+    position = 0
+    for event in seen:
+        if isinstance(event, Gap):
+            assert event.missed
+            position += event.missed
+        else:
+            assert event == trade(position)
+            position += 1
+    assert position == published or not any(s.delivered for s in ring.statistics().sinks)
