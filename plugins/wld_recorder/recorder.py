@@ -48,21 +48,13 @@ class Recorder:
             ("on_error", config.on_error, ("stop", "retry")),
         ):
             if value not in accepted:
-                raise ConfigError(
-                    f'sinks.recorder.{key}: expected one of {", ".join(accepted)}, got "{value}"'
-                )
+                raise ConfigError(f'sinks.recorder.{key}: expected one of {", ".join(accepted)}, got "{value}"')
         if config.rotate_minutes < 1:
-            raise ConfigError(
-                f"sinks.recorder.rotate_minutes: expected at least 1, got {config.rotate_minutes}"
-            )
+            raise ConfigError(f"sinks.recorder.rotate_minutes: expected at least 1, got {config.rotate_minutes}")
         if not 0 < config.flush_interval <= SLOWEST_FLUSH_S:
-            raise ConfigError(
-                f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}"
-            )
+            raise ConfigError(f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}")
         if config.sync_interval < 0:
-            raise ConfigError(
-                f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}"
-            )
+            raise ConfigError(f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}")
         self._config = config
         self._context = context
         self._waiting: list[Batch] = []
@@ -92,9 +84,7 @@ class Recorder:
             with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
                 await trio.to_thread.run_sync(self._finish, writer, abandon_on_cancel=True)
             if limit.cancelled_caught:
-                _log.error(
-                    "the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S
-                )
+                _log.error("the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S)
         self._report(writer)
 
     def _open(self) -> TapeWriter:
@@ -111,9 +101,7 @@ class Recorder:
         )
         try:
             for left in writer.recover():
-                _log.warning(
-                    "recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed
-                )
+                _log.warning("recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed)
         except BaseException:
             writer.close(seal=False)
             raise
@@ -137,9 +125,7 @@ class Recorder:
         if failure:
             raise failure[0]
 
-    async def _write_each_interval(
-        self, writer: TapeWriter, nursery: trio.Nursery, failure: list[TapeError]
-    ) -> None:
+    async def _write_each_interval(self, writer: TapeWriter, nursery: trio.Nursery, failure: list[TapeError]) -> None:
         """Flush each interval, or sooner when enough waits; runs until cancelled."""
         async with trio.open_nursery() as sealing:
             while True:

@@ -458,8 +458,7 @@ def test_no_position_survives_its_trigger(busy: tuple[Market, list[Message]]) ->
         flow = market.symbol(name).flow
         waiting = [p for p in flow.ledger.positions if (flow.mark_price <= p.trigger) == p.is_long]
         assert all(
-            flow.mark_price > p.trigger if p.is_long else flow.mark_price < p.trigger
-            for p in flow.ledger.positions
+            flow.mark_price > p.trigger if p.is_long else flow.mark_price < p.trigger for p in flow.ledger.positions
         ), waiting
 
 

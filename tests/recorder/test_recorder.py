@@ -111,9 +111,7 @@ async def test_a_second_recorder_is_refused(tmp_path: Path) -> None:
         await Recorder(RecorderConfig(), context(tmp_path, ring)).run(ring.subscribe("recorder"))
 
 
-async def test_a_disk_that_refuses_stops_the_recorder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_that_refuses_stops_the_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: wld.TapeWriter) -> None:
         raise wld.TapeError("disk full")
 

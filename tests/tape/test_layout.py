@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +16,7 @@ from wld.tape import layout, rows
 from .strategies import EVENTS, INT64
 
 
-@given(
-    values=st.lists(INT64, max_size=40)
-    | st.lists(st.integers(0, 3).map(lambda i: i * 10**6 + 7), max_size=40)
-)
+@given(values=st.lists(INT64, max_size=40) | st.lists(st.integers(0, 3).map(lambda i: i * 10**6 + 7), max_size=40))
 @pytest.mark.parametrize("pack", [False, True])
 def test_integer_columns_come_back_equal(values: list[int], pack: bool) -> None:
     payload, _ = layout.encode_columns({"x": np.array(values, np.int64)}, pack=pack)
@@ -71,5 +69,18 @@ def test_a_trade_record_is_25_bytes_little_endian() -> None:
 
 def test_hostile_lengths_are_refused_before_anything_is_allocated() -> None:
     column = layout._COLUMN.pack(layout.INTEGERS, layout.PLANES, 0, 0xFFFF_FFFF, 0, 0, 0, 0, 0)
-    with pytest.raises(TapeDamaged):
+    with pytest.raises(TapeDamaged, match="lengths beyond"):
         layout.decode_columns(b"\x01\x00\x01x" + column)
+
+
+def test_a_frame_that_unpacks_to_more_than_it_says_is_refused() -> None:
+    bomb = zstandard.compress(bytes(10_000_000))
+    column = layout._COLUMN.pack(layout.BYTES, layout.ZSTD, 1, 8, 8, 0, 0, 0, len(bomb)) + bomb
+    with pytest.raises(TapeDamaged, match="larger than it says"):
+        layout.decode_columns(b"\x01\x00\x01x" + column)
+
+
+def test_many_columns_cannot_sum_to_more_than_a_block() -> None:
+    column = layout._COLUMN.pack(layout.INTEGERS, layout.PLANES, 0, layout.MAX_ROWS, 0, 0, 0, 0, 0)
+    with pytest.raises(TapeDamaged, match="larger than a block"):
+        layout.decode_columns(b"\x02\x00\x01x" + column + b"\x01y" + column)

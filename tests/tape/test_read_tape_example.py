@@ -19,9 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "read_tape.py"
 def test_the_independent_reader_agrees(tmp_path: Path, seal: bool) -> None:
     events = mixed(200)
     path = write(tmp_path, events, seal=seal)
-    out = subprocess.run(
-        [sys.executable, "-I", EXAMPLE, path, "--trades"], capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-I", EXAMPLE, path, "--trades"], capture_output=True, text=True, check=True)
     assert out.stderr == ""
     assert out.stdout.splitlines() == [
         f"{number} {e.event_time} {e.price} {e.size} {e.aggressor_side.value} {e.trade_id}"

@@ -28,9 +28,7 @@ ID = "20f43950-d8dd-5b31-9112-a178eb6023af"
 
 def trade(i: int, receive_time: int | None = None, symbol: str = "WLDUSDT") -> wld.Trade:
     time = T0 + i * 1_000_000 if receive_time is None else receive_time
-    return wld.Trade(
-        symbol, 2 * wld.SCALE + i, i + 1, wld.AggressorSide.SELL, ID, event_time=time, receive_time=time
-    )
+    return wld.Trade(symbol, 2 * wld.SCALE + i, i + 1, wld.AggressorSide.SELL, ID, event_time=time, receive_time=time)
 
 
 def mixed(count: int) -> list[wld.Event]:
@@ -69,9 +67,7 @@ def read_until_damage(path: Path) -> tuple[list[wld.Event], str | None]:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=40), st.integers(1, 9), st.booleans())
-def test_any_events_come_back_equal_and_in_order(
-    events: list[wld.Event], flush_every: int, seal: bool
-) -> None:
+def test_any_events_come_back_equal_and_in_order(events: list[wld.Event], flush_every: int, seal: bool) -> None:
     # Arbitrary receive times would rotate into many segments; the hour is pinned, everything else is free.
     with tempfile.TemporaryDirectory() as folder:
         writer = wld.TapeWriter(folder, source="test", rotate_minutes=10**9)
@@ -93,9 +89,9 @@ def test_a_journal_cut_anywhere_gives_whole_blocks_and_no_wrong_event(tmp_path: 
         got, error = read_until_damage(cut)
         assert error is None
         assert not Counter(map(repr, got)) - Counter(map(repr, events))
-        assert [e for e in got if isinstance(e, wld.Trade)] == [
-            e for e in events if isinstance(e, wld.Trade)
-        ][: sum(isinstance(e, wld.Trade) for e in got)]
+        assert [e for e in got if isinstance(e, wld.Trade)] == [e for e in events if isinstance(e, wld.Trade)][
+            : sum(isinstance(e, wld.Trade) for e in got)
+        ]
         assert len(got) >= before
         before = len(got)
 
@@ -150,9 +146,7 @@ def test_segments_change_exactly_on_the_hour(tmp_path: Path) -> None:
     with wld.TapeWriter(tmp_path, source="test") as writer:
         writer.append(wld.Batch(events))
     names = sorted(p.name for p in tmp_path.glob("*.bin"))
-    assert names == [f"market_data_20231114_{h}.bin" for h in ("2259", "2300")] + [
-        "market_data_20231115_0000.bin"
-    ]
+    assert names == [f"market_data_20231114_{h}.bin" for h in ("2259", "2300")] + ["market_data_20231115_0000.bin"]
     assert list(wld.open_tape(tmp_path)) == events
 
 
@@ -243,9 +237,7 @@ def test_a_killed_recorder_loses_nothing_that_was_flushed(tmp_path: Path) -> Non
     assert list(wld.open_tape(tmp_path)) == mixed(20)
 
 
-def test_a_full_disk_is_said_and_the_next_flush_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_and_the_next_flush_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = mixed(10)
     writer = wld.TapeWriter(tmp_path, source="test")
     writer.append(events[:5])
@@ -317,13 +309,9 @@ def test_the_book_at_any_instant_is_the_book_that_was_live_then(tmp_path: Path, 
     states = []
     for i in range(300):
         time = T0 + i * 20_000_000_000
-        bids = tuple(
-            (int(p), int(s)) for p, s in zip(rng.integers(1, 50, 3), rng.integers(0, 3, 3), strict=True)
-        )
+        bids = tuple((int(p), int(s)) for p, s in zip(rng.integers(1, 50, 3), rng.integers(0, 3, 3), strict=True))
         if i % 130 == 0:
-            events.append(
-                wld.BookSnapshot("X", tuple(b for b in bids if b[1]), ((60, 1),), 1, None, time, time, time)
-            )
+            events.append(wld.BookSnapshot("X", tuple(b for b in bids if b[1]), ((60, 1),), 1, None, time, time, time))
         else:
             events.append(wld.BookDelta("X", bids, (), live.update_id + 1, None, time, time, time))
         live.apply(events[-1])  # type: ignore[arg-type]

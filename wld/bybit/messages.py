@@ -264,9 +264,11 @@ def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Li
     one: msgspec.json.Decoder[Any]
     convert: Callable[..., Trade | Liquidation]
     if is_trade:
-        many, one, convert = _trades, _trade, _to_trade
+        many, one = _trades, _trade
+        convert = _to_trade
     else:
-        many, one, convert = _liquidations, _liquidation, _to_liquidation
+        many, one = _liquidations, _liquidation
+        convert = _to_liquidation
     try:
         sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
     except UnitError as error:

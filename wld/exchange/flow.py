@@ -230,13 +230,13 @@ class SymbolFlow:
     def _schedule_taker(self, now: float) -> None:
         self._next_taker = now + self._rng.expovariate(self._intensity(now))
 
-    def _taker(self, now: int) -> None:
+    def _taker(self, due: float, now: int) -> None:
         """One candidate of the self-exciting arrivals (Ogata's thinning: intensity only falls between)."""
         before = self._base_rate * self._regime.flow + self._excite
-        if self._rng.random() * before <= self._intensity(now):
+        if self._rng.random() * before <= self._intensity(due):
             self._excite += _BRANCHING * _DECAY_PER_MS * self._rate
             self._order(now)
-        self._schedule_taker(now)
+        self._schedule_taker(due)
 
     def _order(self, now: int) -> None:
         rng = self._rng
@@ -341,7 +341,7 @@ class SymbolFlow:
                     break
                 now = max(self._now, int(due))
                 self._drift(now)
-                self._taker(now)
+                self._taker(due, now)
                 if self._rng.random() < _BLOCK_SHARE:
                     self._block(now)
             self._now = now
@@ -365,7 +365,7 @@ class SymbolFlow:
         if now >= self._regime_until:
             self._regime = rng.choices(REGIMES, [r.weight for r in REGIMES])[0]
             self._regime_until = now + rng.expovariate(1 / self._regime.mean_ms)
-            self._schedule_taker(now)
+            self._schedule_taker(max(float(now), self._excited_at))
         fair = self._fair
         seconds = elapsed * self._rate
         sigma = self.spec.volatility / _PPM * regime.volatility * sqrt(seconds)

@@ -127,9 +127,7 @@ def _tickers(block: Block, columns: dict[str, Column], place: dict[str, int]) ->
     for name in dtypes.WIDE_TICKER_NUMBERS:
         value = _values(columns, name)
         # Absent is (ABSENT, 0); a negative value that fits is (value, -1).
-        out[f"{name}_high"] = (
-            np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0) if name in columns else 0
-        )
+        out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0) if name in columns else 0
         del value
     return out
 

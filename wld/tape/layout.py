@@ -28,9 +28,7 @@ MAX_BLOCK_BYTES = 64 * 1024 * 1024
 """No block is larger, stored or decoded; a reader refuses longer lengths before it allocates."""
 MAX_ROWS = MAX_BLOCK_BYTES // 8
 
-HEADER, TRADE, BOOK, LIQUIDATION, TICKER, GAP, REPAIR, INSTRUMENT, META, CHECKPOINT, INDEX, FOOTER = range(
-    1, 13
-)
+HEADER, TRADE, BOOK, LIQUIDATION, TICKER, GAP, REPAIR, INSTRUMENT, META, CHECKPOINT, INDEX, FOOTER = range(1, 13)
 KIND_NAMES: Mapping[int, str] = {
     HEADER: "header", TRADE: "trade", BOOK: "book", LIQUIDATION: "liquidation", TICKER: "ticker", GAP: "gap",
     REPAIR: "repair", INSTRUMENT: "instrument", META: "meta", CHECKPOINT: "checkpoint", INDEX: "index",
@@ -163,9 +161,7 @@ def parse_json(payload: bytes) -> Any:
 
 INTEGERS, TEXTS, BYTES = 0, 1, 2
 DELTA, PLANES, ZSTD = 1, 2, 4
-_COLUMN = struct.Struct(
-    "<BBHIIqqQI"
-)  # type, flags, width, rows, raw length, first, base, step, stored length
+_COLUMN = struct.Struct("<BBHIIqqQI")  # type, flags, width, rows, raw length, first, base, step, stored length
 
 IntColumn = npt.NDArray[np.int64]
 Column = npt.NDArray[Any] | list[Any]
@@ -224,9 +220,7 @@ def _pack_integers(column: IntColumn, flags: int, compressor: zstandard.ZstdComp
     top = int(offsets.max()) if len(offsets) else 0
     width = next(w for w in (0, 1, 2, 3, 4, 5, 6, 7, 8) if top < 1 << (8 * w))
     planes = np.ascontiguousarray(offsets.view(np.uint8).reshape(-1, 8)[:, :width].T)
-    return _column(
-        INTEGERS, flags | PLANES, width, len(column), planes.tobytes(), compressor, first, base, step
-    )
+    return _column(INTEGERS, flags | PLANES, width, len(column), planes.tobytes(), compressor, first, base, step)
 
 
 def _column(
@@ -259,7 +253,7 @@ def decode_columns(payload: bytes, only: frozenset[str] | None = None) -> dict[s
 
 def _decode_columns(payload: bytes, only: frozenset[str] | None) -> dict[str, Column]:
     columns: dict[str, Column] = {}
-    at = 2
+    at, total = 2, 0
     decompressor = zstandard.ZstdDecompressor()
     for _ in range(int.from_bytes(payload[:2], "little")):
         length = payload[at]
@@ -273,7 +267,13 @@ def _decode_columns(payload: bytes, only: frozenset[str] | None) -> dict[str, Co
             raise TapeDamaged(f"column {name}: lengths beyond its block")
         if only is not None and name not in only:
             continue
+        total += max(raw_length, 8 * rows if kind == INTEGERS else 0)
+        if total > MAX_BLOCK_BYTES:
+            raise TapeDamaged("columns larger than a block may be")
         if flags & ZSTD:
+            # The library trusts a size written in the frame over `max_output_size`.
+            if zstandard.frame_content_size(content) > raw_length:
+                raise TapeDamaged(f"column {name}: a frame larger than it says")
             content = decompressor.decompress(content, max_output_size=max(raw_length, 1))
         if len(content) != raw_length:
             raise TapeDamaged(f"column {name}: {len(content)} bytes, expected {raw_length}")
@@ -293,9 +293,7 @@ def _decode_columns(payload: bytes, only: frozenset[str] | None) -> dict[str, Co
     return columns
 
 
-def _unpack_integers(
-    content: bytes, flags: int, width: int, rows: int, first: int, base: int, step: int
-) -> IntColumn:
+def _unpack_integers(content: bytes, flags: int, width: int, rows: int, first: int, base: int, step: int) -> IntColumn:
     if not flags & PLANES:
         return np.frombuffer(content, "<i8", rows)
     stored_rows = max(rows - 1, 0) if flags & DELTA else rows

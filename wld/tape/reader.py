@@ -90,11 +90,7 @@ class Tape:
     def _wants(self, block: Block) -> bool:
         return (
             is_event(block)
-            and (
-                self._wanted_symbols is None
-                or block.symbol in self._wanted_symbols
-                or self._is_general(block)
-            )
+            and (self._wanted_symbols is None or block.symbol in self._wanted_symbols or self._is_general(block))
             and (self.start is None or block.last_time >= self.start)
             and (self.end is None or block.first_time < self.end)
         )
@@ -104,9 +100,7 @@ class Tape:
         return block.symbol == "" and block.kind in (layout.GAP, layout.REPAIR)
 
     def _in_time(self, receive_time: int) -> bool:
-        return (self.start is None or receive_time >= self.start) and (
-            self.end is None or receive_time < self.end
-        )
+        return (self.start is None or receive_time >= self.start) and (self.end is None or receive_time < self.end)
 
     def __iter__(self) -> Iterator[Event]:
         for _, event in self.numbered():
@@ -218,9 +212,7 @@ class Tape:
         """Every depth's book at that time, from segment `i` and ring number `start` on."""
         books: dict[int, OrderBook] = {}
         first = self.segments[i]
-        marks = first.blocks(
-            lambda b: b.kind == layout.CHECKPOINT and b.symbol == symbol and b.first_number == start
-        )
+        marks = first.blocks(lambda b: b.kind == layout.CHECKPOINT and b.symbol == symbol and b.first_number == start)
         for _, state in ordered(first, marks):
             books.setdefault(state.depth, OrderBook(symbol)).apply(state)
         for segment in self.segments[i:]:

@@ -58,9 +58,7 @@ def _recover(journal: Path, folder: Path) -> Recovered:
     except OSError as error:
         raise TapeError(f"{journal}: cannot be renamed: {error.strerror}") from None
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
-    return Recovered(
-        str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in segment.damages)
-    )
+    return Recovered(str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in segment.damages))
 
 
 def _sealed_twin(segment: Segment, folder: Path) -> Path | None:

@@ -25,9 +25,7 @@ class ReplaySource:
         self._path = path
         self._symbols = None if symbols == ("all",) else symbols
 
-    async def run(
-        self, ring: _Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, ring: _Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish to the end. Raises: TapeError; TapeDamaged after every whole block was published."""
         tape = await trio.to_thread.run_sync(lambda: open_tape(self._path, symbols=self._symbols))
         events = iter(tape)

@@ -117,9 +117,7 @@ def _encode(kind: int, symbol: str, items: list[Numbered], pack: bool) -> list[D
         draft = Draft(kind, layout.COLUMNS, symbol, len(items), payload, raw_length)
     if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
         if len(items) == 1:
-            raise TapeError(
-                f"one {layout.KIND_NAMES[kind]} event of {draft.raw_length} bytes cannot be stored"
-            )
+            raise TapeError(f"one {layout.KIND_NAMES[kind]} event of {draft.raw_length} bytes cannot be stored")
         half = len(items) // 2
         return _encode(kind, symbol, items[:half], pack) + _encode(kind, symbol, items[half:], pack)
     times = [event.receive_time for event in events]
@@ -323,9 +321,7 @@ def _decode_tickers(block: Block, columns: dict[str, Column]) -> list[Any]:
     names = (*TICKER_NUMBERS, *_TICKER_TEXTS)
     return [
         Ticker(block.symbol, tick_direction=direction, **dict(zip(names, values, strict=True)))
-        for direction, *values in zip(
-            directions, *(_get(columns, name, count) for name in names), strict=True
-        )
+        for direction, *values in zip(directions, *(_get(columns, name, count) for name in names), strict=True)
     ]
 
 
@@ -364,7 +360,5 @@ def decode(block: Block, payload: bytes) -> list[Numbered]:
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, msgspec.ValidationError) as error:
         raise TapeDamaged(f"a {layout.KIND_NAMES[block.kind]} block cannot be read: {error!r}") from None
     if len(rows) != block.count:
-        raise TapeDamaged(
-            f"a {layout.KIND_NAMES[block.kind]} block holds {len(rows)} events, not {block.count}"
-        )
+        raise TapeDamaged(f"a {layout.KIND_NAMES[block.kind]} block holds {len(rows)} events, not {block.count}")
     return rows

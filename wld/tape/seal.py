@@ -184,9 +184,7 @@ def seal(journal: Path, books: Books | None = None) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             working.unlink(missing_ok=True)
-        raise TapeError(
-            f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable"
-        ) from None
+        raise TapeError(f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable") from None
     if books is not None:
         books.clear()
         books.update(carried)
@@ -237,11 +235,7 @@ def checkpoint(book: OrderBook, number: int) -> Draft:
 def _publish(working: Path, folder: Path, base: str) -> Path:
     """Give the file its name where that is free, else the next free number; `link` refuses to overwrite."""
     for n in range(1, 10_000):
-        name = (
-            folder / f"{base}{SEALED_SUFFIX}"
-            if n == 1
-            else folder / f"{_without_number(base)}_{n}{SEALED_SUFFIX}"
-        )
+        name = folder / f"{base}{SEALED_SUFFIX}" if n == 1 else folder / f"{_without_number(base)}_{n}{SEALED_SUFFIX}"
         try:
             os.link(working, name)
         except FileExistsError:

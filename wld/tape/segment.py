@@ -62,9 +62,7 @@ class Segment:
             return
         version = self.header.get("format", start[7] if len(start) == 8 else None)
         if start[:7] == layout.MAGIC and len(start) == 8 and version != layout.FORMAT_VERSION:
-            raise TapeVersion(
-                f"{self.path}: format version {version}; this wld reads version {layout.FORMAT_VERSION}"
-            )
+            raise TapeVersion(f"{self.path}: format version {version}; this wld reads version {layout.FORMAT_VERSION}")
         if len(start) < 8 and layout.FILE_START.startswith(start):
             return
         if not self.header:

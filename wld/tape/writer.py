@@ -232,9 +232,7 @@ class TapeWriter:
                 self._journal = BlockFile(path, header)
                 self._journal.put(
                     [
-                        layout.json_draft(
-                            layout.META, {"instrument": msgspec.to_builtins(i)}, symbol=i.symbol, count=1
-                        )
+                        layout.json_draft(layout.META, {"instrument": msgspec.to_builtins(i)}, symbol=i.symbol, count=1)
                         for i in self._instruments.values()
                     ]
                 )
