@@ -250,6 +250,9 @@ def _to_liquidation(wire: WireLiquidation, topic: str, sent_time: int | None, re
         raise RemoteProtocolError("number", f"{topic}: {error}") from None
 
 
+_CONVERTERS: dict[bool, Callable[..., Trade | Liquidation]] = {True: _to_trade, False: _to_liquidation}
+
+
 def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Liquidation | RemoteProtocolError], bool]:
     """The items of a publicTrade or allLiquidation message, in order.
 
@@ -262,13 +265,11 @@ def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Li
     is_trade = topic.startswith("publicTrade.")
     many: msgspec.json.Decoder[Any]
     one: msgspec.json.Decoder[Any]
-    convert: Callable[..., Trade | Liquidation]
     if is_trade:
         many, one = _trades, _trade
-        convert = _to_trade
     else:
         many, one = _liquidations, _liquidation
-        convert = _to_liquidation
+    convert: Callable[..., Trade | Liquidation] = _CONVERTERS[is_trade]
     try:
         sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
     except UnitError as error:

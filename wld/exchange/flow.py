@@ -47,8 +47,8 @@ REGIMES = (
     Regime("calm", 0.5, 0.6, 0.0, 45_000, 4),
     Regime("normal", 1.0, 1.0, 0.0, 60_000, 5),
     Regime("busy", 2.2, 1.6, 0.0, 25_000, 3),
-    Regime("rally", 3.5, 2.0, 0.00045, 14_000, 1),
-    Regime("selloff", 3.5, 2.0, -0.00045, 14_000, 1),
+    Regime("rally", 3.5, 2.0, 0.0005, 13_000, 2),
+    Regime("selloff", 3.5, 2.0, -0.0005, 13_000, 2),
 )
 
 
@@ -115,10 +115,12 @@ class SymbolFlow:
         self.last_price = spec.start_price
         self.last_direction = "ZeroPlusTick"
         self.mark_price = spec.start_price
-        self.index_price = float(spec.start_price)
-        self._basis = 0.0
-        self._premium = 0.0
-        self.funding_ppb = 100_000
+        self._spot = rng.gauss(0.0, 0.0006)  # how far the spot price stands below the contract, as a fraction
+        self.index_price = spec.start_price * (1 - self._spot)
+        self._basis = spec.start_price - self.index_price
+        self._premium = self._spot
+        self.funding_ppb = 0
+        self.update_funding()
         tier = spec.tiers[0]
         self._largest = max(1, _tier_lots(spec) * 4 // 5)
         self.ledger = Ledger(rng, spec.max_leverage, tier.maintenance_ppm)
@@ -376,7 +378,9 @@ class SymbolFlow:
     def update_prices(self, now_ms: int) -> None:
         """Move index and mark price; liquidate what the mark price reaches. Called every 100 ms."""
         mid = self.book.mid2 / 2
-        self.index_price += 0.06 * (mid - self.index_price) * min(4.0, 0.5 + 0.5 * self._rate)
+        self._spot += self._rng.gauss(0.0, 0.000_012) - 0.000_2 * self._spot
+        pace = min(0.25, 0.03 + 0.03 * self._rate)
+        self.index_price += pace * (mid * (1 - self._spot) - self.index_price)
         self._basis += 0.02 * (mid - self.index_price - self._basis)
         self._premium += 0.001 * ((mid - self.index_price) / self.index_price - self._premium)
         self.mark_price = max(1, round(self.index_price + self._basis))

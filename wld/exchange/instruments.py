@@ -190,7 +190,7 @@ def _scale(spec: SymbolSpec) -> int:
 
 # symbol, price decimals, tick units, size decimals, lot units, start ticks, median order in lots, leverage, …
 _KNOWN = (
-    SymbolSpec("WLDUSDT", 4, 1, 1, 1, 8_214, 4_000, 75, 1.0, 260),
+    SymbolSpec("WLDUSDT", 4, 1, 1, 1, 8_214, 4_000, 75, 1.0, 380),
     SymbolSpec("BTCUSDT", 2, 10, 3, 1, 867_564, 15, 100, 3.0, 70),
     SymbolSpec("ETHUSDT", 2, 1, 2, 1, 298_412, 60, 100, 3.0, 90),
     SymbolSpec("XRPUSDT", 4, 1, 1, 1, 21_530, 3_000, 75, 1.6, 160),
