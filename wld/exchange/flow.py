@@ -424,9 +424,19 @@ class SymbolFlow:
 
     def seed_position(self, is_long: bool, price: int, opened_ms: int, worst: int) -> None:
         """Open a position of the time before the start, at `price` ticks, that `worst` did not liquidate."""
-        lots = max(1, int(self.spec.order_lots * self._rng.lognormvariate(0.6, 1.1)))
-        lots = min(lots, self._largest)
+        lots = self._seeded_lots()
         self.ledger.open(is_long, lots, price * lots, worst, opened_ms)
+
+    def seed_trouble(self, is_long: bool, distance: float, opened_ms: int) -> None:
+        """Open a position of the time before the start that is `distance` (a fraction) from its trigger."""
+        leverage = max(2, self.spec.max_leverage // self._rng.choice((1, 1, 2, 3)))
+        trigger = self.mark_price * (1 - distance if is_long else 1 + distance)
+        lots = self._seeded_lots()
+        entry = self.ledger.entry_for(is_long, trigger, leverage)
+        self.ledger.open(is_long, lots, entry * lots, self.mark_price, opened_ms, leverage)
+
+    def _seeded_lots(self) -> int:
+        return min(self._largest, max(1, int(self.spec.order_lots * self._rng.lognormvariate(0.6, 1.1))))
 
 
 def _tier_lots(spec: SymbolSpec) -> int:

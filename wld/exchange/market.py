@@ -34,6 +34,7 @@ _LIQUIDATION_MS = 500
 _FUNDING_MS = 5_000
 _RECENT = 1_000
 _SEEDED_POSITIONS = 900
+_IN_TROUBLE = 30
 _FIRST_SEQUENCE = 800_000_000_000
 _DAY_BUCKETS = 288
 _BUCKET_MS = 300_000
@@ -286,3 +287,6 @@ def _seed_positions(flow: SymbolFlow, day: list[tuple[int, int, int, int]], rng:
         is_long = rng.random() < 0.5
         opened = now - (len(day) - bucket) * _BUCKET_MS + rng.randrange(_BUCKET_MS)
         flow.seed_position(is_long, day[bucket][0], opened, worst_low if is_long else worst_high)
+    for _ in range(_IN_TROUBLE):
+        distance = 0.0004 + rng.random() * 0.008
+        flow.seed_trouble(rng.random() < 0.5, distance, now - rng.randrange(24 * 3_600_000))

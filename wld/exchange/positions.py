@@ -124,13 +124,16 @@ class Ledger:
         self._maker(lots)
         self._maker(-lots)
 
-    def open(self, is_long: bool, size: int, cost: int, mark: int, now_ms: int) -> Position:
+    def open(
+        self, is_long: bool, size: int, cost: int, mark: int, now_ms: int, leverage: int | None = None
+    ) -> Position:
         """Open a position of `size` lots for `cost` ticks x lots; a maker takes the other side.
 
-        The leverage is drawn; it is lowered until the mark price (ticks) does not trigger it at once, as the
+        The leverage is drawn unless given; it is lowered until the mark price (ticks) does not trigger it at once, as the
         venue refuses such an order.
         """
-        leverage = self._rng.choices(self._leverages, self._weights)[0]
+        if leverage is None:
+            leverage = self._rng.choices(self._leverages, self._weights)[0]
         while True:
             trigger = trigger_price(is_long, cost, size, leverage, self._maintenance_ppm)
             if leverage <= 2 or (mark > trigger if is_long else mark < trigger):
@@ -151,6 +154,13 @@ class Ledger:
             heappush(self._short_heap, (trigger, position.position_id, position))
             self._maker(size)
         return position
+
+    def entry_for(self, is_long: bool, trigger: float, leverage: int) -> int:
+        """The entry price, ticks, of a position of that leverage whose trigger lies at `trigger` ticks."""
+        rate = self._maintenance_ppm / _PPM
+        if is_long:
+            return round(trigger * (1 - rate) / (1 - 1 / leverage))
+        return round(trigger * (1 + rate) / (1 + 1 / leverage))
 
     def pick(self, is_long: bool) -> Position:
         """Any open position of that side, uniformly. Raises: IndexError when there is none."""
