@@ -73,6 +73,9 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--sinks", envvar=_env("SINKS"), help="Sinks to run, such as recorder."),
         click.option("--config", "config_file", envvar=_env("CONFIG"), help=f"TOML file (default {DEFAULT_FILE})."),
         click.option("--source", envvar=_env("SOURCE"), help="bybit, sim, a PATH, a ws:// or wss:// URL, or -."),
+        click.option(
+            "--speed", envvar=_env("SPEED"), help="Of a replay: 1, 10x, max (default: 1 on a screen, else max)."
+        ),
         click.option("--symbols", envvar=_env("SYMBOLS"), help="Such as WLDUSDT,BTCUSDT, or all."),
         click.option("--data-dir", envvar=_env("DATA_DIR"), help="Folder of the tapes (default data/history)."),
         click.option("--duration", envvar=_env("DURATION"), help="Stop after this time, such as 30s."),
@@ -91,6 +94,7 @@ def load_config(
     config_file: str | None,
     sinks: str | None = None,
     source: str | None = None,
+    speed: str | None = None,
     symbols: str | None = None,
     data_dir: str | None = None,
     duration: str | None = None,
@@ -112,7 +116,7 @@ def load_config(
     for setting in (*[s for s in environment.split(";") if s.strip()], *settings):
         configuration.set_dotted(tables, *configuration.parse_set(setting))
     flags = {
-        "source.name": source, "source.symbols": symbols, "data_dir": data_dir, "duration": duration,
+        "source.name": source, "source.speed": speed, "source.symbols": symbols, "data_dir": data_dir, "duration": duration,
         "log_level": log_level, "log_format": log_format, "log_file": log_file,
     }  # fmt: skip
     for key, value in flags.items():
@@ -150,7 +154,7 @@ def run(config: Config) -> int:
         name: configuration.convert(config.sinks.get(name, {}), spec.config_type, f"sinks.{name}")
         for name, spec in specs.items()
     }
-    source = make_source(config.source)
+    source = make_source(config.source, has_screen=any(spec.needs_screen for spec in specs.values()))
     entries: list[SinkEntry] = []
     service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
     status = Status(service.ring, config.status_interval)

@@ -6,6 +6,7 @@ Does not know any sink's own keys: a sink's table is checked against its `config
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -47,6 +48,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     subscribe_batch: int = 10
     """Topics in one subscribe request."""
     instrument_interval: float = 3600.0
+    speed: float | str | None = None
+    """Of a replay: 1 is the recorded pace, `10x` ten times it, `max` as fast as the sinks take it; None: 1 with a
+    screen, else max."""
     sim_seed: int = 7
     sim_rate: float = 1.0
     sim_faults: tuple[str, ...] = ()
@@ -87,6 +91,19 @@ def parse_duration(text: str) -> float:
     if not match:
         raise ValueError(f'expected a duration such as 30s, 5m or 1h, got "{text}"')
     return float(match[1]) * _UNIT_S[match[2]]
+
+
+def parse_speed(value: float | str) -> float:
+    """`1`, `2.5`, `10x`, or `max` (infinity). Raises: ValueError."""
+    if value == "max":
+        return math.inf
+    try:
+        speed = float(value.removesuffix("x") if isinstance(value, str) else value)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed < math.inf:
+        raise ValueError(f"expected a number above 0 such as 1 or 10x, or max, got {value!r}")
+    return speed
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -228,6 +245,11 @@ def _check(config: Config, where: str) -> None:
     ):  # fmt: skip
         if getattr(source, key) <= 0:
             refuse(f"source.{key}", "a number above 0", getattr(source, key))
+    if source.speed is not None:
+        try:
+            parse_speed(source.speed)
+        except ValueError as error:
+            raise ConfigError(f"{where}: source.speed: {error}") from None
     if config.ring.capacity is not None and config.ring.capacity < 1:
         refuse("ring.capacity", "a number of events above 0", config.ring.capacity)
     for key in ("drain_timeout", "status_interval"):

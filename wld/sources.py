@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,17 @@ import trio
 
 from wld.bybit.lines import LineSource
 from wld.bybit.source import BybitSource
-from wld.config import SourceConfig
+from wld.config import SourceConfig, parse_speed
 from wld.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 
-def make_source(config: SourceConfig) -> Any:
-    """The source of `source.name`. Raises: ConfigError naming what is accepted."""
+def make_source(config: SourceConfig, *, has_screen: bool = False) -> Any:
+    """The source of `source.name`. Raises: ConfigError naming what is accepted.
+
+    Tapes replay at `source.speed`; without it at the recorded pace for a screen, else as fast as the sinks take it.
+    """
     name = config.name
     if name == "bybit" or name.startswith(("ws://", "wss://")):
         return BybitSource(config)
@@ -26,12 +31,26 @@ def make_source(config: SourceConfig) -> Any:
         return SimSource(config)
     if name == "-":
         return LineSource(sys.stdin.buffer, config.symbols)
-    path = Path(name)
-    if path.exists():
+    paths = find_paths(name)
+    if paths:
         from wld.tape.replay import ReplaySource
 
-        return ReplaySource(path, config.symbols)
+        speed = parse_speed(config.speed) if config.speed is not None else 1.0 if has_screen else math.inf
+        return ReplaySource(paths, config.symbols, speed)
     raise ConfigError(f"source.name: expected bybit, sim, an existing path, a ws:// or wss:// URL, or -, got {name!r}")
+
+
+def find_paths(name: str) -> list[Path]:
+    """A file or folder, several with commas between, or a pattern with `*`; empty where any is missing."""
+    if Path(name).exists():
+        return [Path(name)]
+    found: list[Path] = []
+    for part in filter(None, (part.strip() for part in name.split(","))):
+        matched = [Path(p) for p in sorted(glob.glob(part))] if "*" in part else [Path(part)]
+        if not matched or not all(path.exists() for path in matched):
+            return []
+        found += matched
+    return found
 
 
 def clock_of(config: SourceConfig) -> str:

@@ -89,8 +89,13 @@ class Recorder:
 
     def _open(self) -> TapeWriter:
         config, context = self._config, self._context
+        folder = Path(config.directory) if config.directory else context.data_dir
+        if context.clock == "recorded" and _is_read_from(context.source, folder):
+            raise ConfigError(
+                f"sinks.recorder: {folder} is what is being replayed; choose another --data-dir, or its events are there twice"
+            )
         writer = TapeWriter(
-            Path(config.directory) if config.directory else context.data_dir,
+            folder,
             source=context.source,
             clock=context.clock,
             rotate_minutes=config.rotate_minutes,
@@ -201,3 +206,9 @@ class Recorder:
                 "error": self._refused,
             },
         )
+
+
+def _is_read_from(source: str, folder: Path) -> bool:
+    """Whether a replayed source (paths with commas between) lies in the folder to record to."""
+    target = folder.resolve()
+    return any(target in (path, path.parent) for path in (Path(part.strip()).resolve() for part in source.split(",")))
