@@ -103,12 +103,15 @@ def trades(payload: bytes):
     c = columns(payload)
     if "record" in c:
         records = [struct.unpack("<qqqB", r) for r in c["record"]]
+        rest = c.get("event_ns") or [0] * len(records)
+        records = [(ms * 1_000_000 + ns, *more) for (ms, *more), ns in zip(records, rest, strict=True)]
     else:
-        records = list(zip(c["event_ms"], c["price"], c["size"], c["flags"], strict=True))
-    ids = c.get("trade_id_text") or [str(uuid.UUID(bytes=raw)) for raw in c["trade_id"]]
-    rest = c.get("event_ns") or [0] * len(records)
-    for number, (ms, price, size, flags), trade_id, ns in zip(c["number"], records, ids, rest, strict=True):
-        yield number, ms * 1_000_000 + ns, price, size, "buy" if flags & 1 else "sell", trade_id
+        records = list(zip(c["event_time"], c["price"], c["size"], c["flags"], strict=True))
+    raw_ids = c.get("trade_id") or [b""] * len(records)
+    texts = c.get("trade_id_text") or [None] * len(records)
+    for number, (time, price, size, flags), raw, text in zip(c["number"], records, raw_ids, texts, strict=True):
+        trade_id = str(uuid.UUID(bytes=raw)) if text is None else text
+        yield number, time, price, size, "buy" if flags & 1 else "sell", trade_id
 
 
 def main(path: str, *options: str) -> None:

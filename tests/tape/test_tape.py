@@ -150,6 +150,11 @@ def test_segments_change_exactly_on_the_hour(tmp_path: Path) -> None:
     assert list(wld.open_tape(tmp_path)) == events
 
 
+def test_a_receive_time_beyond_any_calendar_still_gets_a_file(tmp_path: Path) -> None:
+    events: list[wld.Event] = [wld.Ticker("X", receive_time=2**90)]
+    assert list(wld.open_tape(write(tmp_path, events))) == events
+
+
 def test_a_tick_of_the_clock_seals_a_quiet_segment(tmp_path: Path) -> None:
     with wld.TapeWriter(tmp_path, source="test") as writer:
         writer.append([trade(0)])
@@ -366,3 +371,49 @@ def test_following_sees_each_event_once_across_flush_rotation_and_seal(tmp_path:
             assert next(tape) == event
         writer.append(events[-1:])
     assert next(tape) == events[-1]
+
+
+def of_many_symbols(count: int) -> list[wld.Event]:
+    events: list[wld.Event] = []
+    for i in range(count):
+        symbol, time = f"S{i % 7}USDT", T0 + i * 1_000_000
+        events.append(trade(i, symbol=symbol))
+        events.append(wld.BookSnapshot(symbol, ((10, i),), ((11, 1),), i, i, time, time, time))
+        events.append(wld.Ticker(symbol, last_price=i, receive_time=time))
+        events.append(wld.Liquidation(symbol, wld.PositionSide.LONG, 5, 6, time, time, time))
+        events.append(wld.Gap(i, wld.GapReason.SILENCE, "tickers", symbol, None, time, time, time))
+    return events
+
+
+@pytest.mark.parametrize("seal", [True, False])
+def test_symbols_share_journal_blocks_and_come_apart_again(tmp_path: Path, seal: bool) -> None:
+    events = of_many_symbols(50)
+    path = write(tmp_path, events, seal=seal, flush_every=1000)
+    assert list(wld.open_tape(path)) == events
+    tape = wld.open_tape(path, symbols=["S3USDT"], start=T0 + 20_000_000)
+    wanted = [e for e in events if getattr(e, "symbol", "") == "S3USDT" and e.receive_time >= T0 + 20_000_000]
+    assert list(tape) == wanted
+    assert tape.symbols == ("S3USDT",)
+    for name in ("trades", "depth", "liquidations", "tickers", "gaps"):
+        got, expected = getattr(tape, name)(), getattr(wld.Batch(wanted), name)
+        for field in got.dtype.names:
+            if field != "number":
+                np.testing.assert_array_equal(got[field], expected[field], err_msg=f"{name}.{field}")
+    book = tape.book_at(T0 + 40_000_000, "S3USDT")
+    assert book.bids() == [(10, 38)]
+    summary = wld.open_tape(path).summary()
+    assert summary.events == len(events)
+    assert summary.by_symbol["S3USDT"] == {
+        "trade": 7, "book_snapshot": 7, "ticker": 7, "liquidation": 7, "gap": 7,
+    }  # fmt: skip
+
+
+def test_a_flush_of_many_symbols_is_a_block_a_kind(tmp_path: Path) -> None:
+    from wld.tape import layout
+    from wld.tape.segment import Segment
+
+    path = write(tmp_path, of_many_symbols(500), seal=False, flush_every=100_000)
+    kinds = [block.kind for block, _ in Segment(path).blocks(lambda _: True)]
+    assert sorted(kinds) == [
+        layout.HEADER, layout.TRADE, layout.BOOK, layout.LIQUIDATION, layout.TICKER, layout.GAP,
+    ]  # fmt: skip

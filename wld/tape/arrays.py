@@ -1,7 +1,8 @@
-"""Owns a block's columns as numpy structured arrays of `wld.batch`'s dtypes; no Python loop per event."""
+"""Owns a table's columns as numpy structured arrays of `wld.batch`'s dtypes; no Python loop per event."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,34 @@ import numpy as np
 from wld import batch as dtypes
 from wld.batch import Columns
 from wld.errors import TapeDamaged
-from wld.tape import layout, rows
-from wld.tape.layout import Block, Column
+from wld.tape import layout, table
+from wld.tape.table import Table
 from wld.units import ABSENT
 
 
-def block_array(block: Block, payload: bytes, place: dict[str, int]) -> Columns:
-    """The block's events as its kind's dtype; `place` is the symbol table.
+def table_array(part: Table, place: Mapping[str, int]) -> Columns:
+    """The table's events as its kind's dtype; `place` is the symbol table.
 
     Raises:
-        TapeDamaged: the payload cannot be read.
+        TapeDamaged: the columns do not agree, or a value is wider than its numpy column.
     """
-    if block.kind == layout.GAP:
-        return dtypes.gap_columns(rows.decode(block, payload))
-    columns = layout.decode_columns(payload)
-    if any(isinstance(column, list) and name not in _TEXTS for name, column in columns.items()):
-        numbered = rows.decode(block, payload)  # values wider than 64 bits: the rare, slow way
+    if part.kind == layout.GAP:
+        return dtypes.gap_columns(table.to_events(part))
+    if any(isinstance(column, list) and name not in _TEXTS for name, column in part.columns.items()):
+        numbered = table.to_events(part)  # values wider than 64 bits: the rare, slow way
         try:
-            return _FROM_ROWS[block.kind](numbered, place)
+            return _FROM_EVENTS[part.kind](numbered, dict(place))
         except OverflowError:
-            name = layout.KIND_NAMES[block.kind]
+            name = layout.KIND_NAMES[part.kind]
             raise TapeDamaged(f"a {name} value is wider than its numpy column; iterate instead") from None
     try:
-        return _FROM_COLUMNS[block.kind](block, columns, place)
+        return _FROM_COLUMNS[part.kind](part, symbol_column(part, place))
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise TapeDamaged(f"a block's columns do not agree: {error!r}") from None
 
 
-_TEXTS = frozenset(("trade_id_text", "delivery_time", "pre_listing_phase"))
-_FROM_ROWS = {
+_TEXTS = frozenset(("trade_id_text", *table.TICKER_TEXTS))
+_FROM_EVENTS: dict[int, Callable[[Any, dict[str, int]], Columns]] = {
     layout.TRADE: dtypes.trade_columns,
     layout.BOOK: dtypes.depth_columns,
     layout.LIQUIDATION: dtypes.liquidation_columns,
@@ -45,94 +45,71 @@ _FROM_ROWS = {
 }
 
 
-def _values(columns: dict[str, Column], name: str) -> Any:
-    column = columns.get(name)
-    if column is None:
-        return ABSENT
-    mask = columns.get(f"{name}?")
-    return column if mask is None else np.where(np.asarray(mask) != 0, column, ABSENT)
+def symbol_column(part: Table, place: Mapping[str, int]) -> Any:
+    """Each row's index into the tape's symbol table; one integer where it is the same for all."""
+    if len(part.symbols) == 1:
+        return place[part.symbols[0]]
+    return np.array([place.get(symbol, 0) for symbol in part.symbols], np.uint32)[part.symbol_indices()]
 
 
-def _trades(block: Block, columns: dict[str, Column], place: dict[str, int]) -> Columns:
-    out = np.zeros(block.count, dtypes.TRADE_DTYPE)
-    out["symbol"] = place[block.symbol]
-    record = columns.get("record")
-    fields: Any = columns if record is None else np.asarray(record).view(rows.RECORD)
-    flags = fields["flags"].astype(np.uint8)
-    out["price"], out["size"] = fields["price"], fields["size"]
-    out["event_time"] = fields["event_ms"] * 1_000_000
-    if "event_ns" in columns:
-        out["event_time"] += columns["event_ns"]
-    out["is_buy"] = flags & rows.BUY
-    out["is_block_trade"] = flags & rows.BLOCK_TRADE
-    out["is_backfilled"] = flags & rows.BACKFILLED
-    out["is_rpi"] = np.where(flags & rows.RPI_KNOWN, (flags & rows.RPI) != 0, -1)
-    out["tick_direction"] = (flags >> rows.DIRECTION_SHIFT).astype(np.int8) - 1
-    for name in ("number", "sequence", "sent_time", "receive_time"):
-        out[name] = _values(columns, name)
-    if "trade_id" in columns:
-        out["trade_id"] = columns["trade_id"]
-    else:
-        out["trade_id"] = np.array(
-            [dtypes.trade_id_bytes(text) or bytes(16) for text in columns["trade_id_text"]], "V16"
-        )
+def _trades(part: Table, symbols: Any) -> Columns:
+    out = np.zeros(len(part), dtypes.TRADE_DTYPE)
+    out["symbol"] = symbols
+    flags = part.ints("flags").astype(np.uint8)
+    out["is_buy"] = flags & table.BUY
+    out["is_block_trade"] = flags & table.BLOCK_TRADE
+    out["is_backfilled"] = flags & table.BACKFILLED
+    out["is_rpi"] = np.where(flags & table.RPI_KNOWN, (flags & table.RPI) != 0, -1)
+    out["tick_direction"] = (flags >> table.DIRECTION_SHIFT).astype(np.int8) - 1
+    for name in ("number", "price", "size", "event_time", "sequence", "sent_time", "receive_time"):
+        out[name] = part.ints(name)
+    if "trade_id" in part.columns:
+        out["trade_id"] = part.columns["trade_id"]
     return out
 
 
-def _depth(block: Block, columns: dict[str, Column], place: dict[str, int]) -> Columns:
-    bids, asks = np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"])
+def _depth(part: Table, symbols: Any) -> Columns:
+    bids, asks = part.ints("bid_count"), part.ints("ask_count")
     levels = bids + asks
     lines = np.maximum(levels, 1)
-    if int(levels.sum()) != len(columns["level_price"]) or (bids < 0).any() or (asks < 0).any():
+    if int(levels.sum()) != len(part.columns["level_price"]) or (bids < 0).any() or (asks < 0).any():
         raise TapeDamaged("level counts and levels disagree")
     out = np.zeros(int(lines.sum()), dtypes.DEPTH_DTYPE)
-    out["symbol"] = place[block.symbol]
     starts = np.cumsum(lines) - lines
-    row = np.repeat(np.arange(block.count), lines)
+    row = np.repeat(np.arange(len(part)), lines)
     within = np.arange(len(out)) - starts[row]
     has_level = within < levels[row]
+    out["symbol"] = symbols if isinstance(symbols, int) else symbols[row]
     out["is_bid"] = within < bids[row]
     for target, name in (("price", "level_price"), ("size", "level_size")):
         values = np.full(len(out), ABSENT, np.int64)
-        values[has_level] = columns[name]
+        values[has_level] = part.columns[name]
         out[target] = values
-    for name in (
-        "number",
-        "is_snapshot",
-        "update_id",
-        "sequence",
-        "event_time",
-        "sent_time",
-        "receive_time",
-        "depth",
-    ):
-        value = _values(columns, name)
-        out[name] = value if isinstance(value, int) else np.asarray(value)[row]
+    for name in ("number", "is_snapshot", *table.BOOK_FIELDS):
+        out[name] = part.ints(name)[row]
     return out
 
 
-def _liquidations(block: Block, columns: dict[str, Column], place: dict[str, int]) -> Columns:
-    out = np.zeros(block.count, dtypes.LIQUIDATION_DTYPE)
-    out["symbol"] = place[block.symbol]
-    for name in ("number", "is_long", "size", "bankruptcy_price", "event_time", "sent_time", "receive_time"):
-        out[name] = _values(columns, name)
+def _liquidations(part: Table, symbols: Any) -> Columns:
+    out = np.zeros(len(part), dtypes.LIQUIDATION_DTYPE)
+    out["symbol"] = symbols
+    for name in ("number", "is_long", *table.LIQUIDATION_FIELDS):
+        out[name] = part.ints(name)
     return out
 
 
-def _tickers(block: Block, columns: dict[str, Column], place: dict[str, int]) -> Columns:
-    out = np.zeros(block.count, dtypes.TICKER_DTYPE)
-    out["symbol"] = place[block.symbol]
+def _tickers(part: Table, symbols: Any) -> Columns:
+    out = np.zeros(len(part), dtypes.TICKER_DTYPE)
+    out["symbol"] = symbols
     for name in ("number", *dtypes.TICKER_NUMBERS):
-        out[name] = _values(columns, name)
+        out[name] = part.ints(name)
     for name in dtypes.WIDE_TICKER_NUMBERS:
-        value = _values(columns, name)
         # Absent is (ABSENT, 0); a negative value that fits is (value, -1).
-        out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0) if name in columns else 0
-        del value
+        out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0)
     return out
 
 
-_FROM_COLUMNS = {
+_FROM_COLUMNS: dict[int, Callable[[Table, Any], Columns]] = {
     layout.TRADE: _trades,
     layout.BOOK: _depth,
     layout.LIQUIDATION: _liquidations,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from wld.errors import TapeError
 from wld.tape import layout
 from wld.tape.layout import Block
-from wld.tape.rows import Numbered
 from wld.tape.seal import ordered
 from wld.tape.segment import Paths, Segment, find_segments, raise_damages
+from wld.tape.table import Numbered
 
 POLL_S = 0.2
 """Between two looks; the recorder flushes once a second."""

@@ -40,6 +40,8 @@ COLUMNS, ROWS = 0, 1
 """Codecs: a table of columns; a JSON array."""
 GROUP_END = 1
 """Flag of the last block of a flush: what came before it is complete in ring order."""
+MANY_SYMBOLS = 2
+"""Flag of a block whose events are of several symbols: the payload says whose, the header's symbol is empty."""
 
 _FIXED = struct.Struct("<4sBBBBHHIIIIqqqqQII")
 HEADER_SIZE = _FIXED.size

@@ -12,14 +12,15 @@ from msgspec import Struct
 from wld import batch as dtypes
 from wld.batch import Columns
 from wld.book import OrderBook
-from wld.errors import BookInvalid, TapeError, TapeVersion
+from wld.errors import BookInvalid, TapeDamaged, TapeError, TapeVersion
 from wld.events import Event, Gap, Repair
-from wld.tape import layout
-from wld.tape.arrays import block_array
+from wld.tape import layout, rows, table
+from wld.tape.arrays import table_array
 from wld.tape.follow import follow as follow_events
 from wld.tape.layout import Block
 from wld.tape.seal import is_event, ordered
 from wld.tape.segment import Paths, Segment, find_segments, raise_damages
+from wld.tape.table import Table
 from wld.units import SCALE
 
 Scale = Literal["fixed", "float"]
@@ -90,7 +91,12 @@ class Tape:
     def _wants(self, block: Block) -> bool:
         return (
             is_event(block)
-            and (self._wanted_symbols is None or block.symbol in self._wanted_symbols or self._is_general(block))
+            and (
+                self._wanted_symbols is None
+                or block.symbol in self._wanted_symbols
+                or bool(block.flags & layout.MANY_SYMBOLS)
+                or self._is_general(block)
+            )
             and (self.start is None or block.last_time >= self.start)
             and (self.end is None or block.first_time < self.end)
         )
@@ -99,8 +105,13 @@ class Tape:
     def _is_general(block: Block) -> bool:
         return block.symbol == "" and block.kind in (layout.GAP, layout.REPAIR)
 
-    def _in_time(self, receive_time: int) -> bool:
-        return (self.start is None or receive_time >= self.start) and (self.end is None or receive_time < self.end)
+    def _keeps(self, event: Any) -> bool:
+        if self._wanted_symbols is not None:
+            symbol = getattr(event, "symbol", None)
+            if symbol is not None and symbol not in self._wanted_symbols:
+                return False
+        time = event.receive_time
+        return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
 
     def __iter__(self) -> Iterator[Event]:
         for _, event in self.numbered():
@@ -108,15 +119,15 @@ class Tape:
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
         """As iterating, each event with its ring number."""
-        bounded = self.start is not None or self.end is not None
+        bounded = self.start is not None or self.end is not None or self._wanted_symbols is not None
         if self._follow is not None:
             for item in follow_events(self._follow, self._wants):
-                if not bounded or self._in_time(item[1].receive_time):
+                if not bounded or self._keeps(item[1]):
                     yield item
             return
         for segment in self.segments:
             for item in ordered(segment, segment.blocks(self._wants)):
-                if not bounded or self._in_time(item[1].receive_time):
+                if not bounded or self._keeps(item[1]):
                     yield item
         raise_damages(self.segments)
 
@@ -125,10 +136,21 @@ class Tape:
         """The table that the `symbol` columns index, in order of first appearance."""
         if self._symbols is None:
             seen: dict[str, None] = {}
+
+            def note(block: Block) -> bool:
+                if block.kind in (layout.GAP, layout.REPAIR) or not self._wants(block):
+                    return False
+                if block.flags & layout.MANY_SYMBOLS:
+                    return True
+                seen[block.symbol] = None
+                return False
+
             for segment in self.segments:
-                for block in _headers(segment, self._wants):
-                    if block.kind not in (layout.GAP, layout.REPAIR):
-                        seen[block.symbol] = None
+                for block, payload in segment.blocks(note):
+                    with contextlib.suppress(TapeDamaged):  # said by whoever reads the events
+                        seen.update(dict.fromkeys(rows.block_symbols(block, payload)))
+            if self._wanted_symbols is not None:
+                seen = {symbol: None for symbol in seen if symbol in self._wanted_symbols}
             self._symbols = tuple(seen)
         return self._symbols
 
@@ -137,23 +159,11 @@ class Tape:
         arrays: list[Columns] = []
         for segment in self.segments:
             parts: list[Columns] = []
-            for block, payload in segment.blocks(lambda b: b.kind == kind and self._wants(b)):
+            for block, part in self._tables(segment, lambda b: b.kind == kind):
                 try:
-                    array = block_array(block, payload, place)
+                    parts.append(table_array(part, place))
                 except TapeError as error:
                     segment.damage(block.offset, block.end - block.offset, str(error))
-                    continue
-                if (self.start is not None and block.first_time < self.start) or (
-                    self.end is not None and block.last_time >= self.end
-                ):
-                    times = array["receive_time"]
-                    keep = np.ones(len(array), bool)
-                    if self.start is not None:
-                        keep &= times >= self.start
-                    if self.end is not None:
-                        keep &= times < self.end
-                    array = array[keep]
-                parts.append(array)
             if parts:
                 joined = np.concatenate(parts)
                 if len(parts) > 1 and (np.diff(joined["number"]) < 0).any():
@@ -162,6 +172,26 @@ class Tape:
         raise_damages(self.segments)
         table = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
         return _as_floats(table) if scale == "float" else table
+
+    def _tables(
+        self, segment: Segment, which: Callable[[Block], bool], only: frozenset[str] | None = None
+    ) -> Iterator[tuple[Block, Table]]:
+        """The wanted events of blocks as tables, those columns of them in `only`; hurt blocks are noted."""
+        for block, payload in segment.blocks(lambda b: which(b) and self._wants(b)):
+            try:
+                part = table.choose(rows.decode_table(block, payload, only), *self._choice(block))
+            except TapeError as error:
+                segment.damage(block.offset, block.end - block.offset, str(error))
+            else:
+                yield block, part
+
+    def _choice(self, block: Block) -> tuple[frozenset[str] | None, int | None, int | None]:
+        """What of a block's events is wanted, None where its header says that all of them are."""
+        return (
+            self._wanted_symbols if block.flags & layout.MANY_SYMBOLS else None,
+            self.start if self.start is not None and block.first_time < self.start else None,
+            self.end if self.end is not None and block.last_time >= self.end else None,
+        )
 
     def trades(self, scale: Scale = "fixed") -> Columns:
         """`TRADE_DTYPE`; with `scale="float"` fixed-point columns are floats and absent is nan."""
@@ -221,49 +251,51 @@ class Tape:
             def wanted(block: Block, least: int | None = least) -> bool:
                 return (
                     block.kind == layout.BOOK
-                    and block.symbol == symbol
+                    and (block.symbol == symbol or bool(block.flags & layout.MANY_SYMBOLS))
                     and block.first_time <= time_ns
                     and (least is None or block.last_number >= least)
                 )
 
             for number, event in ordered(segment, segment.blocks(wanted)):
-                if event.receive_time <= time_ns and (least is None or number >= least):
+                if event.symbol == symbol and event.receive_time <= time_ns and (least is None or number >= least):
                     with contextlib.suppress(BookInvalid):
                         books.setdefault(event.depth, OrderBook(symbol)).apply(event)
         return books
 
     def summary(self) -> TapeSummary:
         """Counts by kind and symbol, first and last times, bytes, gaps; from block headers where they suffice."""
-        counts: dict[str, int] = {}
         by_symbol: dict[str, dict[str, int]] = {}
         files: list[FileSummary] = []
         gaps: list[Gap] = []
         repairs: list[Repair] = []
         for segment in self.segments:
-            firsts: list[int] = []
-            lasts: list[int] = []
+            spans: list[tuple[int, int]] = []
             events = 0
             for block in _headers(segment, self._wants):
-                kinds = {layout.KIND_NAMES[block.kind]: block.count}
-                if block.kind == layout.BOOK:
-                    kinds = {"book_snapshot": block.snapshots, "book_delta": block.count - block.snapshots}
-                for kind, count in kinds.items():
-                    if count:
-                        counts[kind] = counts.get(kind, 0) + count
-                        of_symbol = by_symbol.setdefault(block.symbol, {})
-                        of_symbol[kind] = of_symbol.get(kind, 0) + count
-                events += block.count
-                firsts.append(block.first_time)
-                lasts.append(block.last_time)
+                spans.append((block.first_time, block.last_time))
+                if not block.flags & layout.MANY_SYMBOLS:
+                    events += block.count
+                    _count(by_symbol, block.kind, block.symbol, block.count, block.snapshots)
+            for _, part in self._tables(segment, lambda b: bool(b.flags & layout.MANY_SYMBOLS)):
+                for one in table.by_symbol(part):
+                    snapshots = np.count_nonzero(one.ints("is_snapshot")) if one.kind == layout.BOOK else 0
+                    events += len(one)
+                    _count(by_symbol, one.kind, one.symbols[0], len(one), int(snapshots))
             holes = segment.blocks(lambda b: b.kind in (layout.GAP, layout.REPAIR) and self._wants(b))
             for _, event in ordered(segment, holes):
-                (gaps if isinstance(event, Gap) else repairs).append(event)
+                if self._keeps(event):
+                    (gaps if isinstance(event, Gap) else repairs).append(event)
             files.append(
                 FileSummary(
                     str(segment.path), segment.size, "open" if segment.is_journal else "sealed",
-                    min(firsts, default=None), max(lasts, default=None), events,
+                    min((first for first, _ in spans), default=None), max((last for _, last in spans), default=None),
+                    events,
                 )
             )  # fmt: skip
+        counts: dict[str, int] = {}
+        for of_symbol in by_symbol.values():
+            for kind, count in of_symbol.items():
+                counts[kind] = counts.get(kind, 0) + count
         starts = [file.first_time for file in files if file.first_time is not None]
         ends = [file.last_time for file in files if file.last_time is not None]
         raise_damages(self.segments)
@@ -272,6 +304,16 @@ class Tape:
             max(ends, default=None), sum(file.bytes for file in files), tuple(gaps), tuple(repairs), tuple(files),
             self.segments[0].header if self.segments else {},
         )  # fmt: skip
+
+
+def _count(by_symbol: dict[str, dict[str, int]], kind: int, symbol: str, count: int, snapshots: int) -> None:
+    kinds = {layout.KIND_NAMES[kind]: count}
+    if kind == layout.BOOK:
+        kinds = {"book_snapshot": snapshots, "book_delta": count - snapshots}
+    for name, events in kinds.items():
+        if events:
+            of_symbol = by_symbol.setdefault(symbol, {})
+            of_symbol[name] = of_symbol.get(name, 0) + events
 
 
 def _headers(segment: Segment, wanted: Callable[[Block], bool]) -> list[Block]:
@@ -288,7 +330,10 @@ def _headers(segment: Segment, wanted: Callable[[Block], bool]) -> list[Block]:
 
 
 def _is_book_of(symbol: str) -> Callable[[Block], bool]:
-    return lambda block: block.symbol == symbol and block.kind in (layout.BOOK, layout.CHECKPOINT)
+    return lambda block: (
+        block.kind in (layout.BOOK, layout.CHECKPOINT)
+        and (block.symbol == symbol or bool(block.flags & layout.MANY_SYMBOLS))
+    )
 
 
 def _as_floats(table: Columns) -> Columns:

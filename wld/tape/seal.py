@@ -16,6 +16,7 @@ from wld.events import BookDelta, BookSnapshot
 from wld.tape import layout, rows
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
+from wld.tape.table import Numbered
 
 GROUP_EVENTS = 131_072
 """Events held in memory while sealing, and at most so many by a reader that merges kinds."""
@@ -31,12 +32,12 @@ INDEX_COLUMNS = (
 )
 
 
-def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[rows.Numbered]:
+def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[Numbered]:
     """The events of blocks in ring order: blocks stand by first ring number, so what lies before it is complete.
 
     A block whose payload cannot be read is a damage of the segment and is stepped over.
     """
-    pending: list[rows.Numbered] = []
+    pending: list[Numbered] = []
     for block, payload in blocks:
         if pending:
             pending.sort(key=_number)
@@ -51,11 +52,11 @@ def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator
     yield from pending
 
 
-def _number(item: rows.Numbered) -> int:
+def _number(item: Numbered) -> int:
     return item[0]
 
 
-def _first_at_least(pending: list[rows.Numbered], number: int) -> int:
+def _first_at_least(pending: list[Numbered], number: int) -> int:
     low, high = 0, len(pending)
     while low < high:
         middle = (low + high) // 2
@@ -197,7 +198,7 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
         for block, payload in segment.blocks(lambda b: b.kind == layout.META)
     ]
     target.put(metas)
-    group: list[rows.Numbered] = []
+    group: list[Numbered] = []
     checkpoints: list[Draft] = []
     due: int | None = None
     for number, event in ordered(segment, segment.blocks(is_event)):
@@ -215,7 +216,7 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
     _put_group(target, group, checkpoints)
 
 
-def _put_group(target: BlockFile, group: list[rows.Numbered], checkpoints: list[Draft]) -> None:
+def _put_group(target: BlockFile, group: list[Numbered], checkpoints: list[Draft]) -> None:
     drafts = [*checkpoints, *rows.encode_group(group, pack=True)]
     drafts.sort(key=lambda draft: draft.first_number)
     target.put(drafts)

@@ -6,9 +6,10 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +25,12 @@ from wld.tape import layout, rows
 from wld.tape.recovery import Recovered, recover
 from wld.tape.seal import BlockFile, Books, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX
+from wld.tape.table import Collector
 from wld.units import SCALE
 
 LOCK_NAME = ".wld.lock"
 _MINUTE_NS = 60_000_000_000
+_RECEIVE_TIME = attrgetter("receive_time")
 BUFFER_EVENTS = 65_536
 """`append` flushes by itself beyond so many; a flush is also one group of blocks."""
 
@@ -87,8 +90,7 @@ class TapeWriter:
         self._next_number = 0
         self._interrupted: object = None
         self._taken = 0
-        self._buffer: dict[tuple[int, str], list[rows.Numbered]] = {}
-        self._buffered = 0
+        self._buffer = Collector()
         self._instruments: dict[str, Instrument] = {}
         self._books: dict[tuple[str, int], OrderBook] = {}
         self._sealed_books: Books = {}
@@ -113,30 +115,36 @@ class TapeWriter:
         taken = self._taken if batch is self._interrupted else 0
         self._interrupted, self._taken = batch, taken
         number = max(batch.first_number + taken if isinstance(batch, Batch) else 0, self._next_number)
-        buffer = self._buffer
-        interval = self._interval
+        if not taken and isinstance(batch, Sequence) and len(batch) and self._is_plain(batch):
+            self._taken = len(batch)
+            self._next_number = self._buffer.add_rows(batch, number)
+            if self._buffer.count >= BUFFER_EVENTS:
+                self.flush()
+        else:
+            self._append_each(batch, taken, number)
+        self._interrupted = None
+
+    def _is_plain(self, batch: Sequence[Event]) -> bool:
+        """Whether all of it goes into the open journal as it is."""
+        if self._journal is None or self._slot is None or self.depth != "delta":
+            return False
+        latest: int = max(map(_RECEIVE_TIME, batch))
+        return latest // self._interval <= self._slot
+
+    def _append_each(self, batch: Iterable[Event], taken: int, number: int) -> None:
         for event in islice(batch, taken, None):
-            slot = event.receive_time // interval
+            slot = event.receive_time // self._interval
             if self._slot is None or slot > self._slot:
                 self._rotate(slot)
             if self._journal is None:
                 self._open_journal(event.receive_time)
-            if type(event) is Instrument:
-                self._instruments[event.symbol] = event
-            elif self.depth == "snapshot" and isinstance(event, BookDelta | BookSnapshot):
+            if self.depth == "snapshot" and isinstance(event, BookDelta | BookSnapshot):
                 event = self._as_snapshot(event)
-            key = rows.key_of(event)
-            if key in buffer:
-                buffer[key].append((number, event))
-            else:
-                buffer[key] = [(number, event)]
-            number += 1
+            number = self._buffer.add_rows((event,), number)
             self._next_number = number
-            self._buffered += 1
             self._taken += 1
-            if self._buffered >= BUFFER_EVENTS:
+            if self._buffer.count >= BUFFER_EVENTS:
                 self.flush()
-        self._interrupted = None
 
     def _as_snapshot(self, event: BookSnapshot | BookDelta) -> BookSnapshot | BookDelta:
         book = self._books.setdefault((event.symbol, event.depth), OrderBook(event.symbol))
@@ -155,19 +163,20 @@ class TapeWriter:
         Raises:
             TapeError: the disk refused; nothing half-written stays and the buffer is kept for the next try.
         """
-        if self._buffered:
+        if self._buffer.count:
             if self._journal is None:
                 raise TapeError(f"{self.data_dir}: closed")
-            drafts = rows.encode_keyed(self._buffer, pack=False)
+            for instrument in self._buffer.events_of(layout.INSTRUMENT):
+                self._instruments[instrument.symbol] = instrument
+            drafts = rows.encode_tables(self._buffer.tables(), pack=False)
             before = self._journal.end
             try:
                 self._journal.put(drafts)
             except OSError as error:
                 raise _failed(self._journal.path, error) from error
             self.bytes += self._journal.end - before
-            self.events += self._buffered
+            self.events += self._buffer.count
             self._buffer.clear()
-            self._buffered = 0
         if time.monotonic() - self._synced_at >= self._sync_interval_s:
             self.sync()
 
@@ -214,7 +223,7 @@ class TapeWriter:
             self.pending.pop(0)
 
     def _open_journal(self, first_time: int) -> None:
-        minute = datetime.fromtimestamp(max(first_time, 0) // _MINUTE_NS * 60, UTC)
+        minute = datetime.fromtimestamp(layout.clamp(max(first_time, 0)) // _MINUTE_NS * 60, UTC)
         header: dict[str, Any] = {
             "format": layout.FORMAT_VERSION,
             "segment": uuid.uuid4().hex,
