@@ -30,8 +30,8 @@ from wld.events import (
     Ticker,
     Trade,
 )
-from wld.hookspecs import Sink, SinkContext, SinkSpec, hookimpl
-from wld.ring import Overflow, RingStatistics, Subscription
+from wld.hookspecs import Sink, SinkContext, SinkSpec, Source, SourceContext, SourceSpec, hookimpl
+from wld.ring import Overflow, Ring, RingStatistics, Subscription
 from wld.tape.reader import Tape, open_tape
 from wld.tape.writer import TapeWriter
 from wld.units import ABSENT, SCALE, format_fixed, parse_fixed
@@ -58,11 +58,15 @@ __all__ = [
     "PluginError",
     "PositionSide",
     "Repair",
+    "Ring",
     "RingStatistics",
     "Sink",
     "SinkContext",
     "SinkSpec",
+    "Source",
+    "SourceContext",
     "SourceError",
+    "SourceSpec",
     "Subscription",
     "Tape",
     "TapeDamaged",

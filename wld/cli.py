@@ -19,7 +19,8 @@ from wld import config as configuration
 from wld import logs, plugins
 from wld.config import Config
 from wld.errors import ConfigError, PluginError, WldError
-from wld.hookspecs import SinkContext
+from wld.hookspecs import SinkContext, SourceContext
+from wld.positions import Positions
 from wld.service import Service, SinkEntry
 from wld.sources import clock_of, make_source
 from wld.status import Status
@@ -154,24 +155,37 @@ def run(config: Config) -> int:
         name: configuration.convert(config.sinks.get(name, {}), spec.config_type, f"sinks.{name}")
         for name, spec in specs.items()
     }
-    source = make_source(config.source, has_screen=any(spec.needs_screen for spec in specs.values()))
+    positions = Positions(name for name, spec in specs.items() if spec.stores)
+    symbols = None if config.source.symbols == ("all",) else config.source.symbols
+    source = make_source(
+        config.source,
+        SourceContext(
+            data_dir=Path(config.data_dir),
+            symbols=symbols,
+            sinks=tuple(specs),
+            stored=positions.lowest,
+            wld_version=wld.__version__,
+        ),
+        has_screen=any(spec.needs_screen for spec in specs.values()),
+    )
     entries: list[SinkEntry] = []
     service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
     status = Status(service.ring, config.status_interval)
     context = SinkContext(
         data_dir=Path(config.data_dir),
-        symbols=None if config.source.symbols == ("all",) else config.source.symbols,
+        symbols=symbols,
         wld_version=wld.__version__,
         source=config.source.name,
         clock=clock_of(config.source),
         statistics=service.ring.statistics,
         status=status.report,
+        stored=positions.report,
     )
     for name, spec in specs.items():
         entries.append(
             SinkEntry(
                 name,
-                lambda spec=spec, name=name: spec.create(settings[name], context),  # type: ignore[misc]
+                lambda spec=spec, name=name: plugins.create_sink(spec, settings[name], context),  # type: ignore[misc]
                 critical=spec.critical,
                 capacity=config.ring.capacity or spec.capacity,
                 overflow=spec.overflow,
@@ -249,33 +263,36 @@ def recover(paths: tuple[str, ...]) -> int:
     return show.recover(paths, out=click.echo)
 
 
-@cli.command("plugins")
+@cli.group("plugins", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def list_plugins(as_json: bool) -> int:
-    """List installed sinks, their distribution and what they take."""
-    rows = []
-    for entry in plugins.installed():
-        row: dict[str, Any] = {
-            "name": entry.name,
-            "distribution": entry.dist.name if entry.dist else "?",
-            "version": entry.dist.version if entry.dist else "?",
-        }
-        try:
-            spec = plugins.load_sinks([entry.name])[entry.name]
-            row["keys"] = {
-                f.encode_name: {"type": str(getattr(f.type, "__name__", f.type)), "default": repr(f.default)}
-                for f in msgspec.structs.fields(spec.config_type)
-            }
-        except PluginError as error:
-            row["problem"] = str(error)
-        rows.append(row)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
+@click.pass_context
+def list_plugins(context: click.Context, as_json: bool) -> int:
+    """List installed plugins: distribution, version, keys, and what is missing to load one."""
+    if context.invoked_subcommand is not None:
         return 0
-    for row in rows:
-        click.echo(f"{row['name']:<12} {row['distribution']} {row['version']}  {row.get('problem', '')}".rstrip())
-        for key, about in row.get("keys", {}).items():
-            click.echo(f"    sinks.{row['name']}.{key}: {about['type']} = {about['default']}")
+    from wld import plugin_info
+
+    infos = plugin_info.describe()
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(infos), indent=2))
+    else:
+        click.echo("\n".join(plugin_info.render(infos)))
+    return 0
+
+
+@list_plugins.command("new")
+@click.argument("name")
+@click.option("--directory", default=".", show_default=True, help="Where the folder wld-NAME is made.")
+def new_plugin(name: str, directory: str) -> int:
+    """Write a working, tested sink of your own to wld-NAME."""
+    from wld.skeleton import write_skeleton
+
+    folder = write_skeleton(name, Path(directory))
+    click.echo(
+        f"{folder} is written. Next:\n"
+        f"  pip install -e '{folder}[test]' && pytest {folder}\n"
+        f"  wld --source sim --sinks {name} --duration 10s"
+    )
     return 0
 
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import glob
 import logging
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from wld import plugins
 from wld.bybit.lines import LineSource
 from wld.bybit.source import BybitSource
 from wld.config import SourceConfig, parse_speed
 from wld.errors import ConfigError
+from wld.hookspecs import SOURCE_GROUP, SourceContext
 
 log = logging.getLogger(__name__)
 
 
-def make_source(config: SourceConfig, *, has_screen: bool = False) -> Any:
-    """The source of `source.name`. Raises: ConfigError naming what is accepted.
+def make_source(config: SourceConfig, context: SourceContext, *, has_screen: bool = False) -> Any:
+    """The source of `source.name`; `context` is for one that a plugin offers.
 
     Tapes replay at `source.speed`; without it at the recorded pace for a screen, else as fast as the sinks take it.
+
+    Raises:
+        ConfigError: naming what is accepted.
     """
     name = config.name
     if name == "bybit" or name.startswith(("ws://", "wss://")):
@@ -31,13 +37,24 @@ def make_source(config: SourceConfig, *, has_screen: bool = False) -> Any:
         return SimSource(config)
     if name == "-":
         return LineSource(sys.stdin.buffer, config.symbols)
+    if scheme := _scheme(name):
+        return plugins.load_source(scheme).create(name, context)
     paths = find_paths(name)
     if paths:
         from wld.tape.replay import ReplaySource
 
         speed = parse_speed(config.speed) if config.speed is not None else 1.0 if has_screen else math.inf
         return ReplaySource(paths, config.symbols, speed)
-    raise ConfigError(f"source.name: expected bybit, sim, an existing path, a ws:// or wss:// URL, or -, got {name!r}")
+    schemes = "".join(f"{e.name}://, " for e in plugins.installed(SOURCE_GROUP))
+    raise ConfigError(
+        f"source.name: expected bybit, sim, an existing path, a {schemes}ws:// or wss:// URL, or -, got {name!r}"
+    )
+
+
+def _scheme(name: str) -> str | None:
+    """The scheme of a URL that some plugin serves; None where it is no URL."""
+    scheme, separator, _ = name.partition("://")
+    return scheme if separator and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else None
 
 
 def find_paths(name: str) -> list[Path]:
@@ -55,6 +72,8 @@ def find_paths(name: str) -> list[Path]:
 
 def clock_of(config: SourceConfig) -> str:
     """`live` where this host stamps receive times, `recorded` where the input carries them."""
+    if (scheme := _scheme(config.name)) and scheme not in ("ws", "wss"):
+        return plugins.load_source(scheme).clock
     return "live" if config.name in ("bybit", "sim") or config.name.startswith(("ws://", "wss://")) else "recorded"
 
 

@@ -12,4 +12,11 @@ CAPACITY = 500_000
 @hookimpl
 def wld_sink() -> SinkSpec:
     """The sink named `recorder`; a run whose recorder fails ends with status 1."""
-    return SinkSpec(name="recorder", config_type=RecorderConfig, create=Recorder, capacity=CAPACITY, critical=True)
+    return SinkSpec(
+        name="recorder",
+        config_type=RecorderConfig,
+        create=Recorder,
+        capacity=CAPACITY,
+        critical=True,
+        stores=True,
+    )

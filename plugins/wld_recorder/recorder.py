@@ -168,10 +168,13 @@ class Recorder:
         self._room.set()
 
     def _write_taken(self, writer: TapeWriter) -> None:
+        last = self._taken[-1].first_number + len(self._taken[-1]) - 1 if self._taken else None
         while self._taken:
             writer.append(self._taken[0])  # given again after an error it goes on where it stopped
             self._taken.pop(0)
         writer.flush()
+        if last is not None:
+            self._context.stored("recorder", last)
         if self._context.clock == "live":
             writer.tick(time.time_ns())
 
