@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wld.errors import ConfigError
@@ -39,6 +40,7 @@ WS_PATH = "/v5/public/linear"
 TICK_S = 0.01
 QUEUE_FRAMES = 20_000
 """Frames a client may be behind: some 10 s of 172 symbols; whoever is slower is disconnected."""
+LEAVE_TIMEOUT_S = 10.0
 _MAX_LAG_MS = 30_000
 _CATCH_UP_MS = 500
 
@@ -89,53 +91,69 @@ class Client:
         self._send.close()
 
 
-class Exchange:
-    """The live exchange: its market, its clients and its faults.
+class Venue:
+    """What every exchange we serve shares: its clients, who hears which topic, the connections and the port.
+
+    What stands behind it (the simulated market, recorded tapes) overrides the methods of the first group.
 
     Attributes:
         sent_log: set to a list to collect every data frame handed to a connection, in order of sending.
     """
 
-    def __init__(self, config: ExchangeConfig) -> None:
-        """Raises: ConfigError for a bad symbol, rate or fault, in one line."""
-        if not config.symbols:
-            raise ConfigError("symbols: expected at least one symbol")
-        specs = [spec_for(symbol) for symbol in dict.fromkeys(config.symbols)]
-        faults = [parse_fault(text) for text in config.faults]
+    def __init__(self, luck: random.Random) -> None:
         self.sent_log: list[str] | None = None
-        self.market = Market(specs, config.seed, _now_ms(), config.rate)
-        self.market.wanted = set()
         self.clients: dict[str, Client] = {}
         self.wires: set[Wire] = set()
-        self._luck = random.Random(f"{config.seed}/clients")
-        self._hearers: dict[str, set[Client]] = {}
-        self._misbehaviour = Misbehaviour(self, faults)
         self.nursery: trio.Nursery | None = None
+        self._luck = luck
+        self._hearers: dict[str, set[Client]] = {}
 
-    def inject(self, fault: str) -> None:
-        """Let a fault happen now, or `@seconds` from now.
+    # What stands behind it.
 
-        Raises:
-            ConfigError: it cannot be read, or lists a symbol twice.
-        """
-        self._misbehaviour.inject(parse_fault(fault))
+    def knows(self, topic: str) -> bool:
+        """Whether a client may subscribe to this topic."""
+        raise NotImplementedError
 
-    # Listing.
+    def snapshot(self, topic: str) -> Body | None:
+        """What a new listener of a known topic is sent first; None where there is nothing."""
+        raise NotImplementedError
 
-    def list_symbol(self, symbol: str) -> None:
-        """List a symbol at runtime. Raises: ConfigError when it is listed, or is not a symbol."""
-        self.market.list_symbol(spec_for(symbol))
+    def routes(self) -> list[Route]:
+        """The REST endpoints."""
+        raise NotImplementedError
 
-    def delist(self, symbol: str) -> None:
-        """Delist a symbol at runtime: its topics fall silent. Raises: ConfigError when it is not listed."""
-        if symbol not in self.market.symbols:
-            raise ConfigError(f"symbols: {symbol} is not listed")
-        self.market.delist(symbol)
-        for client in self.clients.values():
-            for topic in client.session.forget(symbol):
-                self._unhear(client, topic)
+    async def drive(self) -> None:
+        """Publish what falls due; where it returns, the exchange closes."""
+        raise NotImplementedError
+
+    @property
+    def pong_delay_s(self) -> float:
+        """How late pings are answered."""
+        return 0.0
+
+    @property
+    def handshake_delay_s(self) -> float:
+        """How late a connection is accepted."""
+        return 0.0
+
+    def rejects(self) -> bool:
+        """Whether the subscribe request at hand is rejected whole."""
+        return False
+
+    def subscribed(self) -> None:
+        """A client has sent a subscribe request."""
+
+    def hear(self, topic: str) -> None:
+        """A topic has a listener."""
+
+    def unhear(self, topic: str) -> None:
+        """A topic has no listener any more."""
 
     # Publishing.
+
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody listens."""
+        return topic in self._hearers
 
     def publish(self, message: Message) -> None:
         """Hand one message to everybody who hears its topic, encoded once."""
@@ -147,9 +165,9 @@ class Exchange:
 
     def _hear(self, client: Client, topic: str) -> None:
         """A new listener of a topic gets its snapshot at once; deltas continue it for all listeners alike."""
-        body: Body | None = self.market.snapshot(topic)
+        body: Body | None = self.snapshot(topic)
         self._hearers.setdefault(topic, set()).add(client)
-        self._wanted().add(topic)
+        self.hear(topic)
         if body is not None:
             client.offer(_encode(body).decode(), is_data=True)
 
@@ -158,26 +176,7 @@ class Exchange:
         hearers.discard(client)
         if not hearers:
             self._hearers.pop(topic, None)
-            self._wanted().discard(topic)
-
-    def _wanted(self) -> set[str]:
-        assert self.market.wanted is not None
-        return self.market.wanted
-
-    async def drive(self) -> None:
-        """Move the market with the wall clock, every 10 ms; never returns."""
-        market = self.market
-        while True:
-            await trio.sleep(TICK_S)
-            now = _now_ms()
-            if now - market.now_ms > _MAX_LAG_MS:
-                _log.warning("exchange: %d ms behind the clock: skipped", now - market.now_ms)
-                market.skip_to(now)
-            while market.now_ms + 10 <= now:  # after a pause, in pieces that let others run
-                for message in market.advance(min(now, market.now_ms + _CATCH_UP_MS)):
-                    self._misbehaviour.publish(message)
-                if market.now_ms + 10 <= now:
-                    await trio.lowlevel.checkpoint()
+            self.unhear(topic)
 
     # One connection.
 
@@ -189,9 +188,9 @@ class Exchange:
     async def connection(self, websocket: WebSocket) -> None:
         """Serve one WebSocket until it ends."""
         wire = self._wire(websocket.scope.get("client"))
-        await trio.sleep(self._misbehaviour.handshake_delay_s)
+        await trio.sleep(self.handshake_delay_s)
         await websocket.accept()
-        client = Client(Session(self._conn_id(), self.market.knows, self._misbehaviour.rejects), wire)
+        client = Client(Session(self._conn_id(), self.knows, self.rejects), wire)
         self.clients[client.session.conn_id] = client
         try:
             async with trio.open_nursery() as nursery:
@@ -233,9 +232,9 @@ class Exchange:
             reply = client.session.answer(text)
             frame = _encode(reply.body).decode()
             if reply.body["op"] == "subscribe":
-                self._misbehaviour.first_subscribe()
-            if reply.is_pong and self._misbehaviour.pong_delay_s:
-                nursery.start_soon(self._late, client, frame, self._misbehaviour.pong_delay_s)
+                self.subscribed()
+            if reply.is_pong and self.pong_delay_s:
+                nursery.start_soon(self._late, client, frame, self.pong_delay_s)
                 continue
             ack_first = not reply.added or self._luck.random() < 0.5
             if ack_first:
@@ -258,7 +257,7 @@ class Exchange:
         return Starlette(
             routes=[
                 WebSocketRoute(WS_PATH, self.connection),
-                *rest.routes(self.market, _now_ms, lambda: self._misbehaviour.rest_status),
+                *self.routes(),
             ]
         )
 
@@ -272,6 +271,105 @@ class Exchange:
         finally:
             self.wires.discard(wire)
             wire.abort()
+
+
+class Exchange(Venue):
+    """The simulated exchange, live: its market and its faults."""
+
+    def __init__(self, config: ExchangeConfig) -> None:
+        """Raises: ConfigError for a bad symbol, rate or fault, in one line."""
+        if not config.symbols:
+            raise ConfigError("symbols: expected at least one symbol")
+        specs = [spec_for(symbol) for symbol in dict.fromkeys(config.symbols)]
+        faults = [parse_fault(text) for text in config.faults]
+        super().__init__(random.Random(f"{config.seed}/clients"))
+        self.market = Market(specs, config.seed, _now_ms(), config.rate)
+        self.market.wanted = set()
+        self._misbehaviour = Misbehaviour(self, faults)
+
+    @property
+    def pong_delay_s(self) -> float:
+        """How late pings are answered."""
+        return self._misbehaviour.pong_delay_s
+
+    @property
+    def handshake_delay_s(self) -> float:
+        """How late a connection is accepted."""
+        return self._misbehaviour.handshake_delay_s
+
+    def knows(self, topic: str) -> bool:
+        """Whether the market has this topic."""
+        return self.market.knows(topic)
+
+    def snapshot(self, topic: str) -> Body | None:
+        """The market's snapshot of a topic."""
+        return self.market.snapshot(topic)
+
+    def routes(self) -> list[Route]:
+        """The REST endpoints over the market."""
+        return rest.routes(self.market, _now_ms, lambda: self._misbehaviour.rest_status)
+
+    def rejects(self) -> bool:
+        """Whether a fault rejects the subscribe request at hand."""
+        return self._misbehaviour.rejects()
+
+    def subscribed(self) -> None:
+        """The clock of the timed faults runs from the first subscribe."""
+        self._misbehaviour.first_subscribe()
+
+    def hear(self, topic: str) -> None:
+        """The market works for heard topics only."""
+        self._wanted().add(topic)
+
+    def unhear(self, topic: str) -> None:
+        """Nobody is left to work for."""
+        self._wanted().discard(topic)
+
+    def start_faults(self) -> None:
+        """Let the timed faults begin to wait."""
+        self._misbehaviour.start()
+
+    def inject(self, fault: str) -> None:
+        """Let a fault happen now, or `@seconds` from now.
+
+        Raises:
+            ConfigError: it cannot be read, or lists a symbol twice.
+        """
+        self._misbehaviour.inject(parse_fault(fault))
+
+    # Listing.
+
+    def list_symbol(self, symbol: str) -> None:
+        """List a symbol at runtime. Raises: ConfigError when it is listed, or is not a symbol."""
+        self.market.list_symbol(spec_for(symbol))
+
+    def delist(self, symbol: str) -> None:
+        """Delist a symbol at runtime: its topics fall silent. Raises: ConfigError when it is not listed."""
+        if symbol not in self.market.symbols:
+            raise ConfigError(f"symbols: {symbol} is not listed")
+        self.market.delist(symbol)
+        for client in self.clients.values():
+            for topic in client.session.forget(symbol):
+                self._unhear(client, topic)
+
+    def _wanted(self) -> set[str]:
+        assert self.market.wanted is not None
+        return self.market.wanted
+
+    async def drive(self) -> None:
+        """Move the market with the wall clock, every 10 ms; never returns."""
+        market = self.market
+        while True:
+            await trio.sleep(TICK_S)
+            now = _now_ms()
+            if now - market.now_ms > _MAX_LAG_MS:
+                _log.warning("exchange: %d ms behind the clock: skipped", now - market.now_ms)
+                market.skip_to(now)
+            while market.now_ms + 10 <= now:  # after a pause, in pieces that let others run
+                for message in market.advance(min(now, market.now_ms + _CATCH_UP_MS)):
+                    self._misbehaviour.publish(message)
+                if market.now_ms + 10 <= now:
+                    await trio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True)
@@ -302,25 +400,47 @@ async def serve_exchange(
         ConfigError: a bad symbol, rate or fault, or a port that cannot be taken.
     """
     exchange = Exchange(config)
+
+    def is_ready(port: int) -> None:
+        exchange.start_faults()
+        task_status.started(ExchangeAddress(config.host, port, exchange))
+
+    await serve_venue(exchange, config.host, config.port, is_ready)
+
+
+async def serve_venue(venue: Venue, host: str, port: int, is_ready: Callable[[int], None]) -> None:
+    """Serve until cancelled, or until the venue has nothing more to publish; `is_ready` is told the port.
+
+    Raises:
+        ConfigError: the port cannot be taken.
+    """
     try:
-        listeners = await trio.open_tcp_listeners(config.port, host=config.host)
+        listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        raise ConfigError(f"port: cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-    port = listeners[0].socket.getsockname()[1]
-    starlette: Any = exchange.app()
+        raise ConfigError(f"port: cannot listen on {host}:{port}: {error.strerror}") from error
+    starlette: Any = venue.app()
     app = wrap_app(starlette, 1 << 20, "asgi")
     async with trio.open_nursery() as nursery:
-        exchange.nursery = nursery
-        handler = partial(exchange.serve_stream, app, _hypercorn())
+        venue.nursery = nursery
+        handler = partial(venue.serve_stream, app, _hypercorn())
         await nursery.start(partial(trio.serve_listeners, handler, listeners))
-        nursery.start_soon(exchange.drive)
-        exchange._misbehaviour.start()
-        task_status.started(ExchangeAddress(config.host, port, exchange))
+        is_ready(listeners[0].socket.getsockname()[1])
         try:
-            await trio.sleep_forever()
+            await venue.drive()
+            await _leave(venue)
+            nursery.cancel_scope.cancel()
         finally:
-            for wire in tuple(exchange.wires):
+            for wire in tuple(venue.wires):
                 wire.abort()
+
+
+async def _leave(venue: Venue) -> None:
+    """Send every client what waits for it and a close; whoever does not take it in time is cut off."""
+    for client in tuple(venue.clients.values()):
+        client.end()
+    with trio.move_on_after(LEAVE_TIMEOUT_S):
+        while venue.clients:  # noqa: ASYNC110 - each connection's own task ends it; nobody counts them
+            await trio.sleep(TICK_S)
 
 
 def _hypercorn() -> Config:
@@ -344,5 +464,7 @@ __all__ = [
     "ExchangeAddress",
     "ExchangeConfig",
     "FaultSpec",
+    "Venue",
     "serve_exchange",
+    "serve_venue",
 ]
