@@ -22,7 +22,7 @@ from wld.hookspecs import SOURCE_GROUP, SourceContext
 log = logging.getLogger(__name__)
 
 
-def make_source(config: SourceConfig, context: SourceContext, *, has_screen: bool = False) -> Any:
+def make_source(config: SourceConfig, context: SourceContext | None = None, *, has_screen: bool = False) -> Any:
     """The source of `source.name`; `context` is for one that a plugin offers.
 
     Tapes replay at `source.speed`; without it at the recorded pace for a screen, else as fast as the sinks take it.
@@ -37,7 +37,7 @@ def make_source(config: SourceConfig, context: SourceContext, *, has_screen: boo
         return SimSource(config)
     if name == "-":
         return LineSource(sys.stdin.buffer, config.symbols)
-    if scheme := _scheme(name):
+    if (scheme := _scheme(name)) and context is not None:
         return plugins.load_source(scheme).create(name, context)
     paths = find_paths(name)
     if paths:
