@@ -13,17 +13,13 @@ from typing import Any, NoReturn
 import click
 import msgspec
 import trio
+from click.core import ParameterSource
 
 import wld
 from wld import config as configuration
-from wld import logs, plugins
-from wld.config import Config
-from wld.errors import ConfigError, PluginError, WldError
-from wld.hookspecs import SinkContext, SourceContext
-from wld.positions import Positions
-from wld.service import Service, SinkEntry
-from wld.sources import clock_of, make_source
-from wld.status import Status
+from wld import engine, logs
+from wld.config import Config, Setting
+from wld.errors import ConfigError, WldError
 
 log = logging.getLogger("wld")
 
@@ -68,6 +64,13 @@ def _env(name: str) -> str:
     return f"WLD_{name}"
 
 
+FLAG_KEYS = {
+    "source": "source.name", "speed": "source.speed", "symbols": "source.symbols", "data_dir": "data_dir", "duration": "duration",
+    "log_level": "log_level", "log_format": "log_format", "log_file": "log_file",
+}  # fmt: skip
+"""Flags that are keys of the configuration, by the flag's name in Python."""
+
+
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The flags of a run; each also as WLD_… in the environment."""
     options = [
@@ -90,113 +93,42 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def load_config(
-    *,
-    config_file: str | None,
-    sinks: str | None = None,
-    source: str | None = None,
-    speed: str | None = None,
-    symbols: str | None = None,
-    data_dir: str | None = None,
-    duration: str | None = None,
-    settings: tuple[str, ...] = (),
-    log_level: str | None = None,
-    log_format: str | None = None,
-    log_file: str | None = None,
-) -> Config:
-    """File, then environment and flags, merged and checked. Raises: ConfigError."""
-    tables: dict[str, Any] = {}
-    where = "command line"
-    if config_file is not None or Path(DEFAULT_FILE).exists():
-        where = config_file or DEFAULT_FILE
-        tables = configuration.read_file(Path(where))
-        for key in ("enabled", "sinks_override"):
-            if key in tables:
-                raise ConfigError(f"{where}: {key}: unknown key; enable a sink with [sinks.NAME] enabled = true")
-    environment = os.environ.get(_env("SET"), "")
-    for setting in (*[s for s in environment.split(";") if s.strip()], *settings):
-        configuration.set_dotted(tables, *configuration.parse_set(setting))
-    flags = {
-        "source.name": source, "source.speed": speed, "source.symbols": symbols, "data_dir": data_dir, "duration": duration,
-        "log_level": log_level, "log_format": log_format, "log_file": log_file,
-    }  # fmt: skip
-    for key, value in flags.items():
-        if value is not None:
-            configuration.set_dotted(tables, key, value)
-    if sinks is not None:
-        tables["sinks_override"] = [name.strip() for name in sinks.split(",") if name.strip()]
-    return configuration.build(tables, where)
+def load_config(context: click.Context) -> Config:
+    """The file, under the environment, under the flags of a run. Raises: ConfigError."""
+    flags: dict[str, Any] = context.params
+    file = flags["config_file"]
+    if file is None and Path(DEFAULT_FILE).exists():
+        file = DEFAULT_FILE
+    given = {ParameterSource.COMMANDLINE: "--{}", ParameterSource.ENVIRONMENT: "WLD_{}"}
+    layers: dict[str, list[Setting]] = {"WLD_{}": [], "--{}": []}
+    for name, key in FLAG_KEYS.items():
+        form = given.get(context.get_parameter_source(name) or ParameterSource.DEFAULT)
+        if form and flags[name] is not None:
+            flag = name.replace("_", "-") if form == "--{}" else name.upper()
+            layers[form].append(Setting(key, flags[name], form.format(flag)))
+    variable = [text.strip() for text in os.environ.get(_env("SET"), "").split(";") if text.strip()]
+    settings = [
+        *(configuration.parse_set(text, _env("SET")) for text in variable),
+        *layers["WLD_{}"],
+        *(configuration.parse_set(text) for text in flags["settings"]),
+        *layers["--{}"],
+    ]
+    sinks = flags["sinks"]
+    chosen = None if sinks is None else [name.strip() for name in sinks.split(",") if name.strip()]
+    return configuration.load(Path(file) if file else None, settings, chosen)
 
 
 @click.group(invoke_without_command=True, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @run_options
 @click.version_option(wld.__version__, prog_name="wld")
 @click.pass_context
-def cli(context: click.Context, /, **flags: Any) -> int:
+def cli(context: click.Context, /, **_: Any) -> int:
     """Record crypto perpetuals' market data exactly, or watch it. Without a command: run."""
     if context.invoked_subcommand is not None:
-        context.obj = flags
         return 0
-    config = load_config(**flags)
+    config = load_config(context)
     logs.set_up(config.log_level, config.log_format, config.log_file)
-    return run(config)
-
-
-def run(config: Config) -> int:
-    """Run the engine; returns the exit status. Raises: ConfigError before anything started."""
-    if not config.enabled:
-        names = ", ".join(e.name for e in plugins.installed()) or "none"
-        raise PluginError(f"no sink enabled; name one with --sinks; installed: {names}")
-    specs = plugins.load_sinks(config.enabled)
-    unknown = [name for name in config.sinks if name not in {e.name for e in plugins.installed()}]
-    if unknown:
-        raise ConfigError(f"sinks.{unknown[0]}: no installed sink has this name")
-    settings = {
-        name: configuration.convert(config.sinks.get(name, {}), spec.config_type, f"sinks.{name}")
-        for name, spec in specs.items()
-    }
-    positions = Positions(name for name, spec in specs.items() if spec.stores)
-    symbols = None if config.source.symbols == ("all",) else config.source.symbols
-    source = make_source(
-        config.source,
-        SourceContext(
-            data_dir=Path(config.data_dir),
-            symbols=symbols,
-            sinks=tuple(specs),
-            stored=positions.lowest,
-            wld_version=wld.__version__,
-        ),
-        has_screen=any(spec.needs_screen for spec in specs.values()),
-    )
-    entries: list[SinkEntry] = []
-    service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
-    status = Status(service.ring, config.status_interval)
-    context = SinkContext(
-        data_dir=Path(config.data_dir),
-        symbols=symbols,
-        wld_version=wld.__version__,
-        source=config.source.name,
-        clock=clock_of(config.source),
-        statistics=service.ring.statistics,
-        status=status.report,
-        stored=positions.report,
-    )
-    for name, spec in specs.items():
-        entries.append(
-            SinkEntry(
-                name,
-                lambda spec=spec, name=name: plugins.create_sink(spec, settings[name], context),  # type: ignore[misc]
-                critical=spec.critical,
-                capacity=config.ring.capacity or spec.capacity,
-                overflow=spec.overflow,
-            )
-        )
-    entries.append(SinkEntry("status", lambda: status, capacity=1_000_000))
-    result = trio.run(service.run)
-    for failure in service.failures:
-        if isinstance(failure, ConfigError):
-            raise failure
-    return result
+    return engine.run(config)
 
 
 @cli.command()
@@ -297,12 +229,12 @@ def new_plugin(name: str, directory: str) -> int:
 
 
 @cli.command()
-@click.pass_obj
-def doctor(flags: dict[str, Any]) -> int:
+@click.pass_context
+def doctor(context: click.Context) -> int:
     """Say whether this host is fit: clock, disk, terminal, reachability; each with what to do."""
     from wld.doctor import examine
 
-    findings = trio.run(examine, load_config(**flags))
+    findings = trio.run(examine, load_config(context.find_root()))
     for finding in findings:
         advice = f"  -> {finding.advice}" if finding.advice else ""
         click.echo(f"{finding.state:<5} {finding.name:<13} {finding.found}{advice}")

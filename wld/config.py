@@ -9,9 +9,12 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, field
@@ -19,9 +22,14 @@ from msgspec import Struct, field
 from wld.errors import ConfigError
 
 T = TypeVar("T", bound=Struct)
+Origin = Callable[[str], str]
+"""Puts before a dotted key where its value came from."""
 
 TOPICS = ("orderbook", "publicTrade", "tickers", "allLiquidation")
+DEFAULT_SYMBOLS = ("WLDUSDT",)
+"""Followed where no symbol is named and the source is live or simulated."""
 DEPTHS = (1, 50, 200, 500, 1000)
+SMALLEST_MESSAGE_LIMIT = 256 * 1024
 
 
 class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +52,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout: float = 10.0
     backoff_initial: float = 0.5
     backoff_max: float = 60.0
-    max_message_bytes: int = 4 * 1024 * 1024
+    max_message_bytes: int = 32 * 1024 * 1024
+    """A longer message ends the connection; the longest that the venue sends are some 180 KB."""
     subscribe_batch: int = 10
     """Topics in one subscribe request."""
     instrument_interval: float = 3600.0
@@ -79,9 +88,20 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: str = "info"
     log_format: str = "text"
     log_file: str | None = None
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where dotted keys came from, for errors; "" for the file."""
+
+    def origin(self, key: str) -> str:
+        """A dotted key behind the flag, variable or file that it came from."""
+        return _origin(self.origins, key)
 
 
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*$")
+def sink_settings(config: Config, name: str, config_type: type[T]) -> T:
+    """The table of one sink as its own Struct. Raises: ConfigError naming the key and what is accepted."""
+    return convert(config.sinks.get(name, {}), config_type, f"sinks.{name}", config.origin)
+
+
+_DURATION = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\s*$")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
@@ -117,110 +137,178 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def convert(table: Mapping[str, Any], config_type: type[T], where: str) -> T:
-    """A table to its Struct. Raises: ConfigError naming the dotted key and what is accepted."""
-    fields = {f.encode_name for f in msgspec.structs.fields(config_type)}
+def convert(table: Mapping[str, Any], config_type: type[T], where: str, origin: Origin = str) -> T:
+    """A table to its Struct; `where` is its dotted name, `origin` puts before a key where it came from.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type: names the dotted key and what is accepted.
+    """
+    fields = {f.encode_name: f for f in msgspec.structs.fields(config_type)}
+    dot = f"{where}." if where else ""
     for key in table:
         if key not in fields:
-            raise ConfigError(f"{where}.{key}: unknown key{_suggest(key, fields)}")
+            raise ConfigError(f"{origin(f'{dot}{key}')}: unknown key{suggest(key, fields)}")
     try:
         return msgspec.convert(dict(table), config_type)
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at ")
-        path = at.strip("`").removeprefix("$")
-        value: Any = table
-        for part in re.findall(r"[^.\[\]]+", path):
-            if isinstance(value, Mapping):
-                value = value.get(part)
-        got = f", got {value!r}" if path else ""
-        raise ConfigError(f"{where}{path}: {message[0].lower()}{message[1:]}{got}") from None
+        path = at.strip("`").removeprefix("$").removeprefix(".")
+        name = re.split(r"[.\[]", path)[0]
+        if name not in fields:
+            raise ConfigError(f"{origin(where)}: {message}") from None
+        key = f"{dot}{name}"
+        raise ConfigError(f"{origin(key)}: expected {accepted(fields[name].type)}, got {table.get(name)!r}") from None
 
 
-def _suggest(key: str, known: Any) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f'; did you mean "{close[0]}"?' if close else f"; accepted: {', '.join(sorted(known))}"
+def accepted(kind: Any) -> str:
+    """What a key of this type takes, in words."""
+    arguments = get_args(kind)
+    if get_origin(kind) is Annotated:
+        return accepted(arguments[0]) + _bounds(arguments[1:])
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(accepted(a) for a in arguments if a is not type(None)))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(str(a) for a in arguments)
+    if get_origin(kind) in (tuple, list, set, frozenset):
+        return "a list of " + {str: "texts", int: "integers", float: "numbers"}.get(arguments[0], "values")
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(str(member.value) for member in kind)
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+    return words.get(kind, "a table")
 
 
-def set_dotted(tables: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value at a dotted key, making tables on the way. Raises: ConfigError where a table is a value."""
-    *path, last = key.split(".")
-    for i, part in enumerate(path):
-        tables = tables.setdefault(part, {})
-        if not isinstance(tables, dict):
-            raise ConfigError(f"{'.'.join(path[: i + 1])}: is a value, not a table")
-    tables[last] = value
+def _bounds(metas: tuple[Any, ...]) -> str:
+    """The limits of a msgspec.Meta, in words."""
+    words = (("gt", "above"), ("ge", "of at least"), ("lt", "below"), ("le", "of at most"))
+    found = [
+        f" {word} {getattr(meta, name)}"
+        for meta in metas
+        for name, word in words
+        if getattr(meta, name, None) is not None
+    ]
+    return " and".join(found)
 
 
-def parse_set(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE` of `--set`: the value as TOML where it is TOML, else as a string. Raises: ConfigError."""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about a wrong name: the nearest right one, else all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f'; did you mean "{close[0]}"?' if close else f"; accepted: {', '.join(names) or 'none'}"
+
+
+class Setting(NamedTuple):
+    """One value from outside the file: its dotted key, and the flag or variable it came from."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def parse_set(text: str, origin: str = "--set") -> Setting:
+    """`KEY=VALUE` of `--set`: the value as TOML where it is TOML, else as a text. Raises: ConfigError."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, such as sinks.recorder.rotate_minutes=30")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key.strip()):
+        raise ConfigError(f"{origin} {text}: expected KEY=VALUE, such as sinks.recorder.rotate_minutes=30")
     try:
-        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+        return Setting(key.strip(), tomllib.loads(f"v = {value}")["v"], origin)
     except tomllib.TOMLDecodeError:
-        return key.strip(), value
+        return Setting(key.strip(), value.strip(), origin)
 
 
-def build(tables: Mapping[str, Any], where: str) -> Config:
-    """Check merged tables and make the Config. `where` names the file (or `command line`) in errors.
+def load(file: Path | None, settings: Iterable[Setting] = (), sinks: Sequence[str] | None = None) -> Config:
+    """The file's tables under the settings, of which later ones win; `sinks`, where given, replaces the set.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, or a value out of range, naming the dotted key.
+        ConfigError: names the file, flag or variable, the dotted key, and what is accepted.
+    """
+    tables = read_file(file) if file else {}
+    origins = {"": str(file)} if file else {}
+    for key, value, origin in settings:
+        *path, last = key.split(".")
+        table = tables
+        for i, part in enumerate(path):
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{origin} {key}: {'.'.join(path[: i + 1])} is a value, not a table")
+        table[last] = value
+        origins[key] = origin
+    return build(tables, origins, sinks)
+
+
+def build(tables: Mapping[str, Any], origins: Mapping[str, str], sinks: Sequence[str] | None = None) -> Config:
+    """Check merged tables and make the Config; `origins` says where a dotted key came from, "" all others.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a value out of range.
     """
     tables = dict(tables)
-    sinks = tables.pop("sinks", {})
-    if not isinstance(sinks, Mapping):
-        raise ConfigError(f"{where}: sinks: expected a table")
-    enabled = list(tables.pop("enabled", ()))
+    origin = partial(_origin, origins)
+    enabled: list[str] = []
     plain: dict[str, dict[str, Any]] = {}
-    for name, table in sinks.items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{where}: sinks.{name}: expected a table")
-        rest = dict(table)
+    for name, table in _table(tables, "sinks", origin).items():
+        rest = dict(_table({f"sinks.{name}": table}, f"sinks.{name}", origin))
         on = rest.pop("enabled", False)
         if not isinstance(on, bool):
-            raise ConfigError(f"{where}: sinks.{name}.enabled: expected true or false, got {on!r}")
-        if on and "sinks_override" not in tables and name not in enabled:
+            raise ConfigError(f"{origin(f'sinks.{name}.enabled')}: expected true or false, got {on!r}")
+        if on:
             enabled.append(name)
         plain[name] = rest
-    override = tables.pop("sinks_override", None)
-    if override is not None:
-        enabled = list(override)
     sections: dict[str, Any] = {}
     for name, kind in (("source", SourceConfig), ("ring", RingConfig)):
-        table = tables.pop(name, {})
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{where}: {name}: expected a table")
-        sections[name] = convert(_lists(table), kind, f"{where}: {name}")
-    known = {f.name for f in msgspec.structs.fields(Config)} - {"source", "ring", "sinks", "enabled"}
+        sections[name] = convert(_lists(_table(tables, name, origin)), kind, name, origin)
+    if "enabled" in tables:
+        raise ConfigError(f"{origin('enabled')}: unknown key; enable a sink with [sinks.NAME] enabled = true")
+    known = {f.name for f in msgspec.structs.fields(Config)} - {"enabled", "origins"}
     for key in tables:
         if key not in known:
-            raise ConfigError(f"{where}: {key}: unknown key{_suggest(key, known | {'source', 'ring', 'sinks'})}")
+            raise ConfigError(f"{origin(key)}: unknown key{suggest(key, known)}")
     if isinstance(tables.get("duration"), str):
         try:
             tables["duration"] = parse_duration(tables["duration"])
         except ValueError as error:
-            raise ConfigError(f"{where}: duration: {error}") from None
-    base = convert(tables, Config, where)
-    config = msgspec.structs.replace(base, sinks=plain, enabled=tuple(dict.fromkeys(enabled)), **sections)
-    _check(config, where)
+            raise ConfigError(f"{origin('duration')}: {error}") from None
+    base = convert(tables, Config, "", origin)
+    config = msgspec.structs.replace(
+        base,
+        sinks=plain,
+        enabled=tuple(dict.fromkeys(enabled if sinks is None else sinks)),
+        origins=dict(origins),
+        **sections,
+    )
+    _check(config)
     return config
 
 
+def _table(tables: dict[str, Any], name: str, origin: Origin) -> Mapping[str, Any]:
+    table = tables.pop(name, {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{origin(name)}: expected a table, got {table!r}")
+    return table
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    """A dotted key behind the flag, variable or file that it came from."""
+    below = next((origins[name] for name in origins if name.startswith(f"{key}.")), None)
+    source = origins.get(key) or below or origins.get("", "")
+    return f"{source}: {key}" if source else key
+
+
 def _lists(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists written as one text with commas, each member once."""
     out = dict(table)
     for key in ("symbols", "topics", "sim_faults"):
         if isinstance(out.get(key), str):
             out[key] = [part.strip() for part in out[key].split(",") if part.strip()]
+        if isinstance(out.get(key), list) and all(isinstance(part, str) for part in out[key]):
+            out[key] = list(dict.fromkeys(out[key]))
     return out
 
 
-def _check(config: Config, where: str) -> None:
+def _check(config: Config) -> None:
     source = config.source
 
     def refuse(key: str, accepted: str, got: Any) -> None:
-        raise ConfigError(f"{where}: {key}: expected {accepted}, got {got!r}")
+        raise ConfigError(f"{config.origin(key)}: expected {accepted}, got {got!r}")
 
     if source.symbols is not None:
         if not source.symbols:
@@ -243,19 +331,35 @@ def _check(config: Config, where: str) -> None:
         "ping_interval", "pong_timeout", "silence_timeout", "first_data_timeout", "connect_timeout",
         "backoff_initial", "backoff_max", "instrument_interval", "sim_rate", "max_message_bytes", "subscribe_batch",
     ):  # fmt: skip
-        if getattr(source, key) <= 0:
+        if not 0 < getattr(source, key) < math.inf:
             refuse(f"source.{key}", "a number above 0", getattr(source, key))
     if source.speed is not None:
         try:
             parse_speed(source.speed)
         except ValueError as error:
-            raise ConfigError(f"{where}: source.speed: {error}") from None
+            raise ConfigError(f"{config.origin('source.speed')}: {error}") from None
+    if source.backoff_max < source.backoff_initial:
+        refuse(
+            "source.backoff_max", f"at least source.backoff_initial ({source.backoff_initial:g})", source.backoff_max
+        )
+    if source.sim_rate > 1000:
+        refuse("source.sim_rate", "a number above 0 and at most 1000", source.sim_rate)
+    if source.max_message_bytes < SMALLEST_MESSAGE_LIMIT:
+        refuse(
+            "source.max_message_bytes",
+            f"at least {SMALLEST_MESSAGE_LIMIT} (a message of 1,024 trades takes 180 KB)",
+            source.max_message_bytes,
+        )
+    if source.rest_url is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", source.rest_url):
+        refuse("source.rest_url", "an http:// or https:// URL", source.rest_url)
+    if not config.data_dir.strip():
+        refuse("data_dir", "a folder", config.data_dir)
     if config.ring.capacity is not None and config.ring.capacity < 1:
         refuse("ring.capacity", "a number of events above 0", config.ring.capacity)
     for key in ("drain_timeout", "status_interval"):
-        if getattr(config, key) <= 0:
+        if not 0 < getattr(config, key) < math.inf:
             refuse(key, "seconds above 0", getattr(config, key))
-    if config.duration is not None and config.duration <= 0:
+    if config.duration is not None and not 0 < config.duration < math.inf:
         refuse("duration", "a duration above 0", config.duration)
     if config.log_level not in ("debug", "info", "warning", "error"):
         refuse("log_level", "one of debug, info, warning, error", config.log_level)

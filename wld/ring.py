@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import trio
 from msgspec import Struct
@@ -21,6 +21,18 @@ DEFAULT_CAPACITY = 65_536
 """Events: a minute of one busy symbol, about 160 MB by `BYTES_PER_EVENT` at the very worst."""
 OVERRUN_GAP_ID_BASE = 1 << 48
 """Overrun gaps are numbered from here, apart from the stream's own gaps."""
+
+
+class Publisher(Protocol):
+    """What a source sees of the ring."""
+
+    def publish(self, events: Iterable[Event]) -> object:
+        """Publish events as one batch, without waiting."""
+        ...
+
+    async def publish_wait(self, events: Iterable[Event]) -> object:
+        """Publish when every sink has room: for recorded input only."""
+        ...
 
 
 class Overflow(Enum):
@@ -161,7 +173,7 @@ class Ring:
         subscription._send.close()
         subscription._receive.close()
 
-    def publish(self, events: Sequence[Event] | Iterable[Event]) -> Batch | None:
+    def publish(self, events: Iterable[Event]) -> Batch | None:
         """Publish events as one Batch; None for no events.
 
         Raises:

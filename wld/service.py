@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import trio
 
 from wld.errors import ConfigError
-from wld.events import Event
-from wld.hookspecs import Sink
+from wld.hookspecs import Sink, Source
 from wld.ring import DEFAULT_CAPACITY, Overflow, Ring, Subscription
 
 log = logging.getLogger(__name__)
@@ -22,26 +21,6 @@ HEALTHY_S = 60.0
 """A sink that ran this long starts its backoff over."""
 START_TIMEOUT_S = 60.0
 """A recorder recovers left-over journals before it is ready."""
-
-
-class Publisher(Protocol):
-    """What a source publishes on."""
-
-    def publish(self, events: Iterable[Event]) -> object:
-        """Publish without waiting."""
-        ...
-
-    async def publish_wait(self, events: Iterable[Event]) -> object:
-        """Publish when every sink has room: recorded input only."""
-        ...
-
-
-class Source(Protocol):
-    """Publishes events until cancelled, or until its input ends."""
-
-    async def run(self, ring: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run; `started()` once it tries to deliver. Raises: FatalSourceError, which ends the run."""
-        ...
 
 
 class SinkEntry:

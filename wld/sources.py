@@ -15,14 +15,15 @@ import trio
 from wld import plugins
 from wld.bybit.lines import LineSource
 from wld.bybit.source import BybitSource
-from wld.config import SourceConfig, parse_speed
+from wld.config import DEFAULT_SYMBOLS, SourceConfig, parse_speed
 from wld.errors import ConfigError
-from wld.hookspecs import SOURCE_GROUP, SourceContext
+from wld.hookspecs import SOURCE_GROUP, Source, SourceContext
+from wld.ring import Publisher
 
 log = logging.getLogger(__name__)
 
 
-def make_source(config: SourceConfig, context: SourceContext | None = None, *, has_screen: bool = False) -> Any:
+def make_source(config: SourceConfig, context: SourceContext | None = None, *, has_screen: bool = False) -> Source:
     """The source of `source.name`; `context` is for one that a plugin offers.
 
     Tapes replay at `source.speed`; without it at the recorded pace for a screen, else as fast as the sinks take it.
@@ -89,17 +90,14 @@ class SimSource:
         """Of the Bybit source inside; None before it started."""
         return self._bybit.statistics if self._bybit else None
 
-    async def run(self, ring: Any, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run both until cancelled."""
-        from wld.exchange.server import ExchangeConfig, serve_exchange  # a live run loads no HTTP server
+        from wld.exchange.instruments import KNOWN  # a live run loads no HTTP server
+        from wld.exchange.server import ExchangeConfig, serve_exchange
 
         config = self._config
-        symbols = config.symbols if config.symbols and config.symbols != ("all",) else None
-        exchange = ExchangeConfig(seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults)
-        if symbols:
-            exchange = ExchangeConfig(
-                symbols=symbols, seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults
-            )
+        listed = tuple(KNOWN) if config.symbols == ("all",) else config.symbols or DEFAULT_SYMBOLS
+        exchange = ExchangeConfig(symbols=listed, seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults)
         async with trio.open_nursery() as nursery:
             address = await nursery.start(serve_exchange, exchange)
             log.info("simulated exchange at %s, seed %d", address.ws_url, config.sim_seed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ from wld.events import (
     Ticker,
     Trade,
 )
+from wld.ring import Publisher
 from wld.units import ms_to_ns, parse_fixed64
 
 _PREFIXED = re.compile(rb"^(\d{16,19})\s+(\{.*)$", re.DOTALL)
@@ -168,10 +169,6 @@ def _levels(text: str) -> tuple[Level, ...]:
     return tuple((parse_fixed64(price), parse_fixed64(size)) for price, size in pairs)
 
 
-class _Publisher(Protocol):
-    async def publish_wait(self, events: list[Event]) -> object: ...
-
-
 class LineSource:
     """Reads lines to the end of a file, such as standard input; waits for its sinks rather than lose."""
 
@@ -180,7 +177,7 @@ class LineSource:
         self._symbols = None if symbols in (None, ("all",)) else frozenset(symbols or ())
         self.decoder = LineDecoder()
 
-    async def run(self, ring: _Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish every line's events; returns at the end of the input."""
         task_status.started()
         rest = b""

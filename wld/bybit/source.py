@@ -6,9 +6,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from typing import Protocol
 
 import trio
 from msgspec import structs
@@ -19,9 +18,10 @@ from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topi
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
 from wld.bybit.transport import Connect, FrameStream, trio_websocket_transport
 from wld.clock import ReceiveClock
-from wld.config import SourceConfig
+from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import Event, GapReason, Instrument
+from wld.ring import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,6 @@ TICK_S = 0.25
 LOG_AGAIN_S = 60.0
 """A kind of trouble is logged once in this time; the rest is counted."""
 LISTED = ("Trading", "PreLaunch", "")
-
-
-class Publisher(Protocol):
-    """The ring, as a source sees it."""
-
-    def publish(self, events: Iterable[Event]) -> object:
-        """Publish events as one batch."""
-        ...
 
 
 class SourceStatistics:
@@ -102,7 +94,7 @@ class BybitSource:
         Raises:
             FatalSourceError: the venue refused every topic, or `all` was asked for and nothing is listed.
         """
-        symbols = self._config.symbols or ("WLDUSDT",)
+        symbols = self._config.symbols or DEFAULT_SYMBOLS
         try:
             async with trio.open_nursery() as nursery:
                 if self._all:
@@ -143,7 +135,7 @@ class BybitSource:
         return symbols
 
     async def _read_instruments(self, ring: Publisher) -> None:
-        symbols = None if self._all else self._config.symbols or ("WLDUSDT",)
+        symbols = None if self._all else self._config.symbols or DEFAULT_SYMBOLS
         async with open_rest(self._rest_url) as rest:
             instruments = await rest.instruments(symbols, self._clock.now())
         changed: list[Event] = []

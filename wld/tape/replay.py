@@ -10,11 +10,11 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import trio
 
 from wld.events import Event
+from wld.ring import Publisher
 from wld.tape.reader import open_tape
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,6 @@ TICK_S = 0.005
 """Paced events that fall due within so much go out as one batch: what a socket read gives live."""
 LONGEST_WAIT_S = 60.0
 """A recorded silence longer than this (nothing was recorded) is skipped by a paced replay, and said."""
-
-
-class _Publisher(Protocol):
-    async def publish_wait(self, events: list[Event]) -> object: ...
 
 
 class ReplaySource:
@@ -46,7 +42,7 @@ class ReplaySource:
         self._symbols = None if symbols == ("all",) else symbols
         self._speed = speed
 
-    async def run(self, ring: _Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish to the end. Raises: TapeError; TapeDamaged after every whole block was published."""
         tape = await trio.to_thread.run_sync(lambda: open_tape(self._paths, symbols=self._symbols))
         events = iter(tape)
@@ -111,7 +107,7 @@ class Pace:
         return at
 
 
-async def _publish_paced(chunks: trio.MemoryReceiveChannel[list[Event]], ring: _Publisher, speed: float) -> None:
+async def _publish_paced(chunks: trio.MemoryReceiveChannel[list[Event]], ring: Publisher, speed: float) -> None:
     pace = Pace(speed)
     async for chunk in chunks:
         at = 0
