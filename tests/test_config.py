@@ -300,3 +300,21 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="expected a duration such as 30s"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "accepted"),
+    [
+        ("transport", "carrier-pigeon", "one of native, trio-websocket"),
+        ("wait", -1, "seconds from 0 to 1"),
+        ("wait", 5, "seconds from 0 to 1"),
+    ],
+)
+def test_a_wrong_transport_or_wait_names_the_key_and_what_is_accepted(key: str, value: object, accepted: str) -> None:
+    with pytest.raises(ConfigError, match=rf"source\.{key}: expected {accepted}"):
+        load(None, [Setting(f"source.{key}", value, "wld.toml")])
+
+
+def test_compression_is_refused_for_a_transport_that_cannot() -> None:
+    with pytest.raises(ConfigError, match=r"source\.compression"):
+        load(None, [Setting("source.compression", True, ""), Setting("source.transport", "trio-websocket", "")])

@@ -30,6 +30,8 @@ DEFAULT_SYMBOLS = ("WLDUSDT",)
 """Followed where no symbol is named and the source is live or simulated."""
 DEPTHS = (1, 50, 200, 500, 1000)
 SMALLEST_MESSAGE_LIMIT = 256 * 1024
+TRANSPORTS = ("native", "trio-websocket")
+LONGEST_WAIT_S = 1.0
 
 
 class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +45,12 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     depth: int = 50
     testnet: bool = False
     rest_url: str | None = None
-    transport: str = "trio-websocket"
+    transport: str = "native"
+    """`native`, or `trio-websocket`: slower, and the reference."""
+    wait: float = 0.0
+    """Seconds between two reads of the socket, in which messages may gather: less CPU, coarser receive times."""
+    compression: bool = False
+    """Offer permessage-deflate (native only)."""
     ping_interval: float = 20.0
     pong_timeout: float = 10.0
     silence_timeout: float = 30.0
@@ -325,8 +332,12 @@ def _check(config: Config) -> None:
         refuse("source.topics", f"any of {', '.join(TOPICS)}", "")
     if source.depth not in DEPTHS:
         refuse("source.depth", f"one of {', '.join(map(str, DEPTHS))}", source.depth)
-    if source.transport != "trio-websocket":
-        refuse("source.transport", "trio-websocket", source.transport)
+    if source.transport not in TRANSPORTS:
+        refuse("source.transport", f"one of {', '.join(TRANSPORTS)}", source.transport)
+    if source.compression and source.transport != "native":
+        refuse("source.compression", f"false, as the transport {source.transport} cannot", source.compression)
+    if not 0 <= source.wait <= LONGEST_WAIT_S:
+        refuse("source.wait", f"seconds from 0 to {LONGEST_WAIT_S:g}", source.wait)
     for key in (
         "ping_interval", "pong_timeout", "silence_timeout", "first_data_timeout", "connect_timeout",
         "backoff_initial", "backoff_max", "instrument_interval", "sim_rate", "max_message_bytes", "subscribe_batch",

@@ -12,6 +12,7 @@ from tests.bybit.frames import MS, S
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
 from wld.bybit.rest import to_instrument, to_margin_tier
+from wld.bybit.websocket import BinaryMessage
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import (
     BookDelta,
@@ -364,7 +365,8 @@ def test_data_may_come_before_its_ack() -> None:
         ("{broken", "json"),
         ("[]", "envelope"),
         ("{}", "envelope"),
-        (b"\x00\xff", "binary"),
+        (BinaryMessage(b"\x00\xff"), "binary"),
+        (b'{"topic":"\xff"}', "utf8"),
         ('{"topic":5}', "envelope"),
         ('{"topic":"publicTrade.WLDUSDT","type":"snapshot","ts":1}', "fields"),
         ('{"topic":"tickers.WLDUSDT","type":"delta","data":{"symbol":"WLDUSDT","lastPrice":5}}', "fields"),

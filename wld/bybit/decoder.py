@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker
+from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
 from wld.events import BookSnapshot, Event, Gap, GapReason, Level, Ticker
 from wld.units import ms_to_ns
@@ -160,12 +161,12 @@ class MarketDecoder:
 
     # -- frames
 
-    def decode(self, frame: str | bytes, receive_time: int) -> list[Event]:
+    def decode(self, frame: Message, receive_time: int) -> list[Event]:
         """The events of one frame. Never raises for bad input: it counts, notes, and puts a Gap."""
         self._time = receive_time = max(self._time, receive_time)
         envelope: Envelope | None = None
         try:
-            if isinstance(frame, bytes):
+            if isinstance(frame, BinaryMessage):
                 raise RemoteProtocolError("binary", f"binary frame of {len(frame)} bytes")
             envelope = decode_envelope(frame)
             if envelope.topic is None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.messages import Envelope
+from wld.bybit.websocket import Message
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import Event, GapReason
 from wld.units import SCALE
@@ -199,7 +200,7 @@ class BybitProtocol:
 
     # -- incoming
 
-    def receive(self, frame: str | bytes, receive_time: int) -> list[Event]:
+    def receive(self, frame: Message, receive_time: int) -> list[Event]:
         """A frame's events. `tick` afterwards gives what is to be sent in answer.
 
         Raises:

@@ -16,7 +16,7 @@ from wld.bybit.backoff import Backoff, ConnectionBudget
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
-from wld.bybit.transport import Connect, FrameStream, trio_websocket_transport
+from wld.bybit.transport import Connect, FrameStream, make_connect
 from wld.clock import ReceiveClock
 from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
@@ -70,9 +70,7 @@ class BybitSource:
     ) -> None:
         self._config = config
         self._url, self._rest_url = urls or endpoints(config)
-        self._connect = connect or trio_websocket_transport(
-            connect_timeout=config.connect_timeout, max_message_bytes=config.max_message_bytes
-        )
+        self._connect = connect or make_connect(config)
         self._clock = clock or ReceiveClock()
         self._luck = luck
         self._budget = ConnectionBudget()

@@ -1,28 +1,46 @@
-"""Owns the transport seam: a FrameStream of whole messages; the only module that imports trio-websocket."""
+"""Owns the transport seam: a FrameStream of whole messages, read by read; the only module that imports trio-websocket.
+
+Two transports stand behind it: `native` (the pure `wld.bybit.websocket` on a raw TCP stream, TLS pumped through
+memory so that one socket read is decrypted whole) and `trio-websocket`. Does not own frames or the conversation.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import trio
 import trio_websocket
 
+from wld.bybit.websocket import BinaryMessage, Handshake, HandshakeFailed, Message, WebSocket, text_frame
+from wld.config import SourceConfig
 from wld.errors import RetryableSourceError
 
-Frame = str | bytes
+Frame = Message
 CLOSE_TIMEOUT_S = 2.0
+READ_BYTES = 256 * 1024
+"""Asked of the socket at once: measured better than 64 KiB (a bigger batch) and than 1 MiB (caches)."""
+FULL_READ = 64 * 1024
+"""A read of so much has company enough; the next one does not wait for more."""
+_RECORD = 16 * 1024
+"""The most that one TLS record holds."""
 _QUEUE = 4096
-"""Messages that wait inside the transport between two reads."""
+"""Messages that wait inside trio-websocket between two reads."""
 
 
 class FrameStream(Protocol):
     """One open WebSocket, whole messages; errors come as RetryableSourceError."""
 
     async def receive(self) -> list[Frame]:
-        """Wait for at least one message; give all that have arrived."""
+        """Wait for at least one message; give all that one read of the socket completed, in order.
+
+        Text is `str` or UTF-8 `bytes`, binary is `BinaryMessage`.
+        """
         ...
 
     async def send(self, text: str) -> None:
@@ -33,15 +51,350 @@ class FrameStream(Protocol):
 Connect = Callable[[str], AbstractAsyncContextManager[FrameStream]]
 
 
-class _TrioWebSocketStream:
-    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
-        self._connection = connection
+def make_connect(config: SourceConfig, ssl_context: ssl.SSLContext | None = None) -> Connect:
+    """The transport that `source.transport` names; certificates are verified against the system's store."""
+    if config.transport == "trio-websocket":
+        return trio_websocket_transport(
+            connect_timeout=config.connect_timeout,
+            max_message_bytes=config.max_message_bytes,
+            ssl_context=ssl_context,
+            wait=config.wait,
+        )
+    return native_transport(
+        connect_timeout=config.connect_timeout,
+        max_message_bytes=config.max_message_bytes,
+        ssl_context=ssl_context,
+        wait=config.wait,
+        compression=config.compression,
+    )
+
+
+class _Address(NamedTuple):
+    host: str
+    port: int
+    is_secure: bool
+    target: str
+    """Path and query."""
+    shown: str
+    """As the Host header says it."""
+
+
+def _address(url: str) -> _Address:
+    """The parts of a WebSocket URL. Raises: HandshakeFailed."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or port == 0:
+        raise HandshakeFailed("not a ws:// or wss:// URL")
+    usual = 443 if parts.scheme == "wss" else 80
+    shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port not in (None, usual):
+        shown += f":{port}"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Address(parts.hostname, port or usual, parts.scheme == "wss", target, shown)
+
+
+# native ------------------------------------------------------------------------------------------------------------
+
+
+class _Plain:
+    """The bytes of a TCP stream."""
+
+    is_unclean = False
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._send_lock = trio.Lock()
+        self.last_size = 0
+
+    async def _receive_some(self) -> bytes:
+        received = bytes(await self._stream.receive_some(READ_BYTES))
+        self.last_size = len(received)
+        return received
+
+    async def receive(self) -> bytes:
+        """What has arrived; `b""` at the end of the stream."""
+        return await self._receive_some()
+
+    async def send(self, content: bytes) -> None:
+        """Send everything, whole pieces in the order of the calls."""
+        async with self._send_lock:
+            await self._stream.send_all(content)
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def wait_readable(self) -> None:
+        """Until the next `receive` has something. No limit: the source's heartbeat ends a silent connection."""
+        await trio.lowlevel.wait_readable(self._stream.socket)
+
+
+class _Tls(_Plain):
+    """The same through TLS: every record of one socket read is decrypted before the caller wakes."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(stream)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._error: ssl.SSLError | None = None
+        self._is_at_end = False
+
+    async def handshake(self) -> None:
+        """Agree on keys. Raises: ssl.SSLError, such as for a certificate that cannot be trusted."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._feed()
+            except ssl.SSLError:
+                with contextlib.suppress(OSError, trio.BrokenResourceError):
+                    await self._flush()  # the alert, so that the server learns why
+                raise
+            else:
+                await self._flush()
+                return
+
+    async def _feed(self) -> None:
+        received = await self._receive_some()
+        if received:
+            self._incoming.write(received)
+        else:
+            self._incoming.write_eof()
+
+    async def _flush(self) -> None:
+        async with self._send_lock:
+            if self._outgoing.pending:
+                await self._stream.send_all(self._outgoing.read())
+
+    async def receive(self) -> bytes:
+        """As without TLS. Raises: ssl.SSLError."""
+        while True:
+            parts = self._decrypt()
+            if self._outgoing.pending:
+                await self._flush()  # the answer to a change of keys
+            if parts:
+                return b"".join(parts) if len(parts) > 1 else parts[0]
+            if self._error is not None:
+                raise self._error
+            if self._is_at_end:
+                return b""
+            await self._feed()
+
+    def _decrypt(self) -> list[bytes]:
+        parts: list[bytes] = []
+        if self._is_at_end or self._error is not None:
+            return parts
+        read, take = self._tls.read, parts.append
+        try:
+            while part := read(_RECORD):
+                take(part)
+            self._is_at_end = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._is_at_end = True
+        except ssl.SSLEOFError:
+            self._is_at_end = self.is_unclean = True
+        except ssl.SSLError as error:
+            self._error = error
+        return parts
+
+    async def send(self, content: bytes) -> None:
+        """As without TLS."""
+        self._tls.write(content)  # into memory; records leave in this order
+        await self._flush()
+
+    async def aclose(self) -> None:
+        """Say goodbye in TLS's own words, then close at once."""
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._flush()
+        await super().aclose()
+
+
+class _NativeStream:
+    def __init__(self, pipe: _Plain, socket: WebSocket, early: bytes, wait: float) -> None:
+        self._pipe = pipe
+        self._socket = socket
+        self._early = socket.receive(early) if early else []
+        self._wait = wait
+        self._last_read = 0.0
 
     async def receive(self) -> list[Frame]:
+        if self._early:
+            await trio.lowlevel.checkpoint()
+            messages, self._early = self._early, []
+            return messages
+        socket, pipe = self._socket, self._pipe
+        while socket.ended is None:
+            if self._wait and pipe.last_size < FULL_READ:
+                await self._wait_for_company()
+            try:
+                received = await pipe.receive()
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise RetryableSourceError(f"the connection broke ({_why(error)})") from None
+            if received:
+                messages = socket.receive(received)
+            else:
+                socket.receive_eof(unclean=pipe.is_unclean)
+                messages = []
+            answer = socket.take_outgoing()
+            if answer:
+                with contextlib.suppress(RetryableSourceError):  # the read, or the next one, says it
+                    await self._send(answer)
+            if messages:
+                return messages
+        raise RetryableSourceError(f"the connection was closed ({socket.ended})")
+
+    async def _wait_for_company(self) -> None:
+        """Let `wait` pass between the last read and the next one, but never without something to read."""
+        await self._pipe.wait_readable()
+        left = self._last_read + self._wait - trio.current_time()
+        if left > 0:
+            await trio.sleep(left)
+        self._last_read = trio.current_time()
+
+    async def _send(self, content: bytes) -> None:
         try:
-            return [await self._connection.get_message()]
+            await self._pipe.send(content)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise RetryableSourceError(f"the connection broke ({_why(error)})") from None
+
+    async def send(self, text: str) -> None:
+        if self._socket.ended is not None:
+            raise RetryableSourceError(f"the connection was closed ({self._socket.ended})")
+        await self._send(text_frame(text, os.urandom(4)))
+
+    async def aclose(self) -> None:
+        """The closing handshake, as far as the server takes part in it; the caller bounds the wait."""
+        socket = self._socket
+        with contextlib.suppress(RetryableSourceError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            socket.close()
+            answer = socket.take_outgoing()
+            if answer:
+                await self._send(answer)
+            while socket.ended is None:
+                received = await self._pipe.receive()
+                if not received:
+                    break
+                socket.receive(received)
+        await self._pipe.aclose()
+
+
+def native_transport(
+    *,
+    connect_timeout: float,
+    max_message_bytes: int,
+    ssl_context: ssl.SSLContext | None = None,
+    wait: float = 0.0,
+    compression: bool = False,
+) -> Connect:
+    """The transport of ours: one read of the socket, decrypted and split, is one list of messages.
+
+    `wait`: seconds between two reads in which messages may gather (0: none). `compression` offers
+    permessage-deflate, which saves the line and costs CPU.
+    """
+
+    @asynccontextmanager
+    async def connect(url: str) -> AsyncIterator[FrameStream]:
+        try:
+            with trio.fail_after(connect_timeout):
+                stream = await _open_native(url, max_message_bytes, ssl_context, wait, compression)
+        except trio.TooSlowError:
+            raise RetryableSourceError(f"{url}: no connection within {connect_timeout:g} s") from None
+        except (OSError, trio.BrokenResourceError, HandshakeFailed) as error:
+            raise RetryableSourceError(f"{url}: cannot connect: {_why(error)}") from None
+        try:
+            yield stream
+        finally:
+            with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as limit:
+                await stream.aclose()
+            if limit.cancelled_caught:
+                await trio.aclose_forcefully(stream._pipe._stream)
+
+    return connect
+
+
+async def _open_native(
+    url: str, max_message_bytes: int, ssl_context: ssl.SSLContext | None, wait: float, compression: bool
+) -> _NativeStream:
+    address = _address(url)
+    tcp = await trio.open_tcp_stream(address.host, address.port)
+    try:
+        pipe = _Plain(tcp)
+        if address.is_secure:
+            pipe = tls = _Tls(tcp, ssl_context or ssl.create_default_context(), address.host)
+            await tls.handshake()
+        handshake = Handshake(address.shown, address.target, os.urandom(16), compression=compression)
+        await pipe.send(handshake.request)
+        early: bytes | None = None
+        while early is None:
+            early = handshake.receive(await pipe.receive())
+        socket = WebSocket(
+            max_message_bytes=max_message_bytes, next_mask=lambda: os.urandom(4), inflater=handshake.inflater
+        )
+        return _NativeStream(pipe, socket, early, wait)
+    except BaseException:
+        await trio.aclose_forcefully(tcp)
+        raise
+
+
+# trio-websocket ----------------------------------------------------------------------------------------------------
+
+
+class _TrioWebSocketStream:
+    """trio-websocket hands over message by message; with `wait`, what comes in that time is gathered."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection, wait: float) -> None:
+        self._connection = connection
+        self._wait = wait
+        self._gathered: list[Frame] = []
+        self._failure: RetryableSourceError | None = None
+        self._last_read = 0.0
+        self._arrival = trio.Event()
+        self._room = trio.Event()
+
+    async def receive(self) -> list[Frame]:
+        if not self._wait:
+            return [await self._next()]
+        # No limit: the source's heartbeat ends a silent connection.
+        await self._arrival.wait()
+        left = self._last_read + self._wait - trio.current_time()
+        if left > 0 and len(self._gathered) < _QUEUE:
+            await trio.sleep(left)
+        self._last_read = trio.current_time()
+        messages, self._gathered = self._gathered, []
+        if not messages and self._failure is not None:
+            raise self._failure
+        if self._failure is None:
+            self._arrival = trio.Event()
+        self._room.set()
+        return messages
+
+    async def gather(self) -> None:
+        """Collect messages until the connection ends; runs beside the reader."""
+        while self._failure is None:
+            try:
+                self._gathered.append(await self._next())
+            except RetryableSourceError as error:
+                self._failure = error
+            self._arrival.set()
+            while len(self._gathered) >= _QUEUE:
+                self._room = trio.Event()
+                await self._room.wait()
+
+    async def _next(self) -> Frame:
+        try:
+            message = await self._connection.get_message()
         except trio_websocket.ConnectionClosed as error:
             raise RetryableSourceError(f"the connection was closed ({_reason(error)})") from None
+        return BinaryMessage(message) if isinstance(message, bytes) else str(message)
 
     async def send(self, text: str) -> None:
         try:
@@ -58,35 +411,58 @@ def _reason(error: trio_websocket.ConnectionClosed) -> str:
 
 
 def trio_websocket_transport(
-    *, connect_timeout: float, max_message_bytes: int, ssl_context: ssl.SSLContext | None = None
+    *, connect_timeout: float, max_message_bytes: int, ssl_context: ssl.SSLContext | None = None, wait: float = 0.0
 ) -> Connect:
-    """The trio-websocket transport; certificates are verified against the system's store."""
+    """The trio-websocket transport; it cannot offer compression. TCP and TLS are opened here, so that they are closed."""
 
     @asynccontextmanager
     async def connect(url: str) -> AsyncIterator[FrameStream]:
-        async with trio.open_nursery() as nursery:
-            try:
+        stream: trio.abc.Stream | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                address = _address(url)
                 with trio.fail_after(connect_timeout):
-                    connection = await trio_websocket.connect_websocket_url(
+                    stream = tcp = await trio.open_tcp_stream(address.host, address.port)
+                    if address.is_secure:
+                        context = ssl_context or ssl.create_default_context()
+                        tls = trio.SSLStream(tcp, context, server_hostname=address.host, https_compatible=True)
+                        stream = tls
+                        await tls.do_handshake()
+                    connection = await trio_websocket.wrap_client_stream(
                         nursery,
-                        url,
-                        ssl_context=ssl_context,
+                        stream,
+                        address.shown,
+                        address.target,
                         message_queue_size=_QUEUE,
                         max_message_size=max_message_bytes,
-                        receive_buffer_size=256 * 1024,
+                        receive_buffer_size=READ_BYTES,
                     )
-            except trio.TooSlowError:
-                raise RetryableSourceError(f"{url}: no connection within {connect_timeout:g} s") from None
-            except (OSError, trio_websocket.HandshakeError, ssl.SSLError, trio.BrokenResourceError) as error:
-                raise RetryableSourceError(f"{url}: cannot connect: {_why(error)}") from None
-            try:
-                yield _TrioWebSocketStream(connection)
-            finally:
-                with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-                    await connection.aclose()
-                nursery.cancel_scope.cancel()
+                frames = _TrioWebSocketStream(connection, wait)
+                if wait:
+                    nursery.start_soon(frames.gather)
+                try:
+                    yield frames
+                finally:
+                    with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                        await connection.aclose()
+                    nursery.cancel_scope.cancel()
+        except* trio.TooSlowError:
+            raise RetryableSourceError(f"{url}: no connection within {connect_timeout:g} s") from None
+        except* (OSError, trio_websocket.HandshakeError, trio.BrokenResourceError, HandshakeFailed) as group:
+            raise RetryableSourceError(f"{url}: cannot connect: {_why(_first(group))}") from None
+        finally:
+            if stream is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
 
     return connect
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _why(error: BaseException) -> str:
