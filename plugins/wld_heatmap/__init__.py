@@ -1,0 +1,31 @@
+"""The radar's heat: where leveraged positions would be liquidated, estimated and honestly scored."""
+
+from wld import SinkSpec, hookimpl
+from wld_heatmap.config import HeatmapConfig
+from wld_heatmap.evaluation import Report, Scorer, judge
+from wld_heatmap.history import Column, Health, HeatMap, LiquidationMark, Radar, Zone
+from wld_heatmap.sink import Heatmap
+
+__all__ = [
+    "Column",
+    "Health",
+    "HeatMap",
+    "Heatmap",
+    "HeatmapConfig",
+    "LiquidationMark",
+    "Radar",
+    "Report",
+    "Scorer",
+    "Zone",
+    "judge",
+    "wld_sink",
+]
+
+CAPACITY = 65_536
+"""Events: a minute of one busy symbol; heat is worth nothing late, so more waiting would not help."""
+
+
+@hookimpl
+def wld_sink() -> SinkSpec:
+    """The sink named `heatmap`; its failure never ends a run."""
+    return SinkSpec(name="heatmap", config_type=HeatmapConfig, create=Heatmap, capacity=CAPACITY)

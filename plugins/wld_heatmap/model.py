@@ -1,0 +1,617 @@
+"""Owns the model of one symbol: what opens and closes, what the mark price consumes, what liquidations teach.
+
+Pure: no clock, no I/O; time is an argument (ns since the Unix epoch, receive time). Does not own scoring (evaluation)
+nor the picture (history).
+
+Input is summed over a step of one second and taken in when the step closes, so that the outcome does not depend on
+how the stream was cut into batches: live and replay agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import log
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from wld import SCALE, Instrument
+from wld_heatmap.config import HeatmapConfig
+from wld_heatmap.ledger import (
+    LONG,
+    SHORT,
+    Floats,
+    Grid,
+    Kernel,
+    Ledger,
+    Rules,
+    leverage_tiers,
+    make_kernel,
+    rules_of,
+    shifted,
+    trigger_of_bankruptcy,
+)
+
+STEP_NS = 1_000_000_000
+MINUTE_NS = 60 * STEP_NS
+HOUR_NS = 60 * MINUTE_NS
+RECENT_NS = 60 * STEP_NS
+"""How long after the mark price crossed a bin a liquidation may be reported for it."""
+FORCED_STEPS = 5
+"""How long a reported liquidation looks for its own trade in the flow."""
+MARK_AGE_NS = 60 * STEP_NS
+"""A mark price older than this is replaced by the last trade."""
+MEMORY_NS = 72 * HOUR_NS
+
+Flow = dict[tuple[bool, int, int], int]
+"""(taker buys?, margin tier, bin) to size, 1e-8 base coin; integers, so that sums do not depend on order."""
+
+
+class Forced(Struct, frozen=True):
+    """A real liquidation with its trigger; prices 1e-8 quote units, size base coin, notional quote units."""
+
+    time: int
+    is_long: bool
+    size: float
+    notional: float
+    bankruptcy_price: int
+    trigger_price: float
+    bin: int
+    is_snapped: bool
+    """Whether its mapped trigger lay outside what the mark price had crossed, and was taken to the nearest crossed."""
+
+
+class Step(Struct):
+    """What one step brought."""
+
+    start: int
+    mark: list[int] = []
+    """First, highest, lowest, last mark price, or empty."""
+    flow: Flow = {}
+    late: dict[tuple[int, bool, int, int], int] = {}
+    """Backfilled trades, their minute (event time) first."""
+    last_price: int | None = None
+    low_price: int | None = None
+    high_price: int | None = None
+    open_interest: int | None = None
+    liquidations: list[tuple[int, bool, int, int]] = []
+    """(event time, long?, size, bankruptcy price)"""
+    has_gap: bool = False
+    gap_in_mark: bool = False
+    gap_in_trades: bool = False
+
+
+class _Boost(Struct, frozen=True):
+    time: int
+    side: int
+    bin: int
+    strength: float
+
+
+class HeatModel:
+    """See the module. Fill the open `step`, then `close` it; every reading is as of the last close."""
+
+    def __init__(self, config: HeatmapConfig) -> None:
+        self.config = config
+        self.rules: Rules = rules_of(None, config)
+        self.grid: Grid | None = None
+        self.ledger: Ledger | None = None
+        self.step: Step | None = None
+        self.now = 0
+        """End of the last closed step."""
+        self.mark: int | None = None
+        """1e-8 quote units; the last trade where the feed has no mark price."""
+        self.mark_time = 0
+        self.open_interest: float | None = None
+        """One side, base coin."""
+        self.first_time: int | None = None
+        self.w = 0.5
+        self.weights: Floats = np.zeros(0)
+        self.prior: Floats = np.zeros(0)
+        self.leverages: Floats = np.zeros(0)
+        self.evidence: Floats = np.zeros(0)
+        self.exposure: Floats = np.zeros(0)
+        self.counts: Floats = np.zeros(0)
+        """Liquidations attributed to each tier so far."""
+        self.forced_count = 0
+        self.snapped_count = 0
+        self.swept = (0, 0)
+        """Bins of the lowest and highest mark price of the last step, once there is a mark."""
+        self._kernels: dict[tuple[int, int], Kernel] = {}
+        self._bins: dict[int, int] = {}
+        self._prices: Floats | None = None
+        self._prices_base = 0
+        self._field: Floats | None = None
+        self._pending: Flow = {}
+        self._debts: list[list[float]] = [[], []]
+        self._debt_ages: list[list[int]] = [[], []]
+        self._sizes: deque[float] = deque(maxlen=200)
+        self._notionals: deque[float] = deque(maxlen=200)
+        self._boosts: list[_Boost] = []
+        self._recent: deque[tuple[int, int, int]] = deque()
+        self._minutes: deque[tuple[int, int, int]] = deque()
+        self._risk: npt.NDArray[np.float32] | None = None
+        self._window_start = 0
+        self._window_interest: float | None = None
+        self._window_volume = 0.0
+        self._window_forced = 0.0
+        self._window_flow: Flow = {}
+        self._window_range: tuple[int, int] | None = None
+        self._window_closing = [0.0, 0.0]
+        self._gap_until = 0
+        self._next_learn: int | None = None
+        self._set_tiers()
+
+    # What the instrument allows.
+
+    def instrument(self, instrument: Instrument) -> None:
+        """Take the venue's margin rules; what is on the ledger at other leverages than before is dropped."""
+        rules = rules_of(instrument, self.config)
+        if rules != self.rules:
+            self.rules = rules
+            self._set_tiers()
+
+    def _set_tiers(self) -> None:
+        before, weights_before = self.leverages, self.weights
+        self.leverages, self.prior = leverage_tiers(self.config, self.rules.max_leverage)
+        self.weights = self.prior.copy()
+        self._kernels.clear()
+        self._field = None
+        if np.array_equal(before, self.leverages):
+            self.weights = weights_before
+            return
+        count = len(self.leverages)
+        kept = {i: int(np.flatnonzero(before == x)[0]) for i, x in enumerate(self.leverages) if x in before}
+        self.evidence, self.exposure, self.counts = np.zeros(count), np.zeros(count), np.zeros(count)
+        if self.ledger is not None:
+            mass = np.zeros((2, count, self.ledger.count))
+            for new, old in kept.items():
+                mass[:, new] = self.ledger.mass[:, old]
+            self.ledger.mass = mass
+            self._risk = np.zeros(mass.shape, np.float32)
+
+    def kernel(self, side: int, tier: int) -> Kernel:
+        """Where entries of a side and margin tier would be liquidated."""
+        key = (side, tier)
+        if key not in self._kernels:
+            assert self.grid is not None
+            self._kernels[key] = make_kernel(
+                self.config, self.grid.width, side == LONG, self.leverages, self.rules, tier
+            )
+        return self._kernels[key]
+
+    # The open step.
+
+    def bin_of(self, price: int) -> int:
+        """The bin of a price, 1e-8 quote units; the first price that comes sets the grid."""
+        bin_ = self._bins.get(price)
+        if bin_ is None:
+            if self.grid is None:
+                self._set_grid(price)
+            assert self.grid is not None
+            if len(self._bins) > 20_000:
+                self._bins.clear()
+            bin_ = self._bins[price] = self.grid.bin_of(price)
+        return bin_
+
+    def _set_grid(self, price: int) -> None:
+        self.grid = Grid(max(self.config.bin_width, (self.rules.tick or 0) / price))
+        reach = -log(1.0 - self.config.range_fraction)
+        self.ledger = Ledger(len(self.leverages), int(2.5 * reach / self.grid.width), self.grid.bin_of(price))
+        self._risk = np.zeros(self.ledger.mass.shape, np.float32)
+
+    def trade(self, step: Step, price: int, size: int, is_buy: bool, event_time: int, is_backfilled: bool) -> None:
+        """Count one print; its own value decides the margin tier. Zero and negative prices are ignored."""
+        if price <= 0 or size <= 0:
+            return
+        bin_ = self.bin_of(price)
+        tier = 0
+        if len(self.rules.tiers) > 1 and price * size > self.rules.tiers[0][0] * 1e16:
+            tier = self.rules.tier_of(price * size / 1e16)
+        if is_backfilled:
+            late = (event_time // MINUTE_NS, is_buy, tier, bin_)
+            step.late[late] = step.late.get(late, 0) + size
+        else:
+            key = (is_buy, tier, bin_)
+            step.flow[key] = step.flow.get(key, 0) + size
+            step.last_price = price
+        step.low_price = price if step.low_price is None else min(step.low_price, price)
+        step.high_price = price if step.high_price is None else max(step.high_price, price)
+
+    def trade_columns(
+        self, step: Step, price: npt.NDArray[np.int64], size: npt.NDArray[np.int64], is_buy: npt.NDArray[np.bool_]
+    ) -> None:
+        """Count prints that are neither block trades nor backfilled, given as columns."""
+        keep = (price > 0) & (size > 0)
+        if not keep.all():
+            price, size, is_buy = price[keep], size[keep], is_buy[keep]
+        if not len(price):
+            return
+        self.bin_of(int(price[0]))
+        assert self.grid is not None
+        distinct, inverse = np.unique(price, return_inverse=True)
+        bins = np.array([self.bin_of(int(p)) for p in distinct], np.int64)[inverse]
+        tiers = np.zeros(len(price), np.int64)
+        if len(self.rules.tiers) > 1:
+            limits = np.array([limit for limit, *_ in self.rules.tiers[:-1]])
+            tiers = np.searchsorted(limits, price.astype(np.float64) * size / 1e16, side="left")
+        key = (bins * 64 + tiers) * 2 + is_buy
+        distinct, inverse = np.unique(key, return_inverse=True)
+        sums = np.zeros(len(distinct), np.int64)
+        np.add.at(sums, inverse, size)
+        for k, total in zip(distinct.tolist(), sums.tolist(), strict=True):
+            place = (bool(k & 1), (k >> 1) & 63, k >> 7)
+            step.flow[place] = step.flow.get(place, 0) + total
+        low, high = int(price.min()), int(price.max())
+        step.last_price = int(price[-1])
+        step.low_price = low if step.low_price is None else min(step.low_price, low)
+        step.high_price = high if step.high_price is None else max(step.high_price, high)
+
+    @staticmethod
+    def mark_price(step: Step, price: int) -> None:
+        """A mark price came."""
+        if price <= 0:
+            return
+        if step.mark:
+            step.mark[1], step.mark[2], step.mark[3] = max(step.mark[1], price), min(step.mark[2], price), price
+        else:
+            step.mark = [price] * 4
+
+    # Closing it, part by part; the caller keeps the order.
+
+    def sweep(self, step: Step) -> None:
+        """The mark price moved: note what stood in its way, then empty it."""
+        end = step.start + STEP_NS
+        if self.first_time is None:
+            self.first_time = step.start
+        mark = step.mark
+        if not mark and step.last_price and (self.mark is None or step.start - self.mark_time > MARK_AGE_NS):
+            assert step.low_price
+            assert step.high_price
+            mark = [step.last_price, step.high_price, step.low_price, step.last_price]
+        elif mark:
+            self.mark_time = end
+        if step.gap_in_mark:
+            self._gap_until = end + 2 * MINUTE_NS
+        if not mark:
+            return
+        self.bin_of(mark[3])
+        ledger, grid = self.ledger, self.grid
+        assert ledger is not None
+        assert grid is not None
+        low, high = mark[2], mark[1]
+        if self.mark is not None:
+            low, high = min(low, self.mark), max(high, self.mark)
+        if step.late and end <= self._gap_until and step.low_price and step.high_price:
+            # The mark price of the hole is not known; the trades that came back say how far it may have gone.
+            low, high = min(low, step.low_price), max(high, step.high_price)
+        self.mark = mark[3]
+        moved = ledger.centre_on(self.bin_of(self.mark))
+        if moved:
+            assert self._risk is not None
+            self._risk = shifted(self._risk, moved)
+            self._field = None
+        low_bin, high_bin = self.bin_of(low), self.bin_of(high)
+        self.swept = (low_bin, high_bin)
+        self._recent.append((end, low_bin, high_bin))
+        while self._recent and self._recent[0][0] <= end - RECENT_NS:
+            self._recent.popleft()
+        minute = end // MINUTE_NS
+        if self._minutes and self._minutes[-1][0] == minute:
+            _, old_low, old_high = self._minutes[-1]
+            self._minutes[-1] = (minute, min(old_low, low_bin), max(old_high, high_bin))
+        else:
+            self._minutes.append((minute, low_bin, high_bin))
+            while self._minutes[0][0] < minute - 60:
+                self._minutes.popleft()
+        if self._window_range is None:
+            self._window_range = (low_bin, high_bin)
+        else:
+            self._window_range = (min(self._window_range[0], low_bin), max(self._window_range[1], high_bin))
+        if not self.config.sweep:
+            return
+        self._consume(low_bin, high_bin)
+
+    def _consume(self, low_bin: int, high_bin: int) -> None:
+        ledger = self.ledger
+        assert ledger is not None
+        assert self._risk is not None
+        for side, slice_ in (
+            (LONG, slice(max(0, low_bin - ledger.base), None)),
+            (SHORT, slice(None, max(0, high_bin - ledger.base + 1))),
+        ):
+            mass = ledger.mass[side, :, slice_]
+            held = mass.any(axis=0)
+            if held.any():
+                self._risk[side, :, slice_][:, held] = mass[:, held]
+                if self.config.learn:
+                    self.exposure += mass.sum(axis=1)
+                mass[:] = 0.0
+                self._field = None
+
+    def forced(self, step: Step) -> list[Forced]:
+        """The step's real liquidations, bankruptcy price mapped to trigger, in order of event time."""
+        events = []
+        for time, is_long, size, bankruptcy in sorted(step.liquidations):
+            if bankruptcy <= 0 or size <= 0:
+                continue
+            notional = bankruptcy * size / 1e16
+            margin = self.rules.tiers[self.rules.tier_of(notional)][1]
+            trigger = trigger_of_bankruptcy(is_long, bankruptcy, margin)
+            bin_ = mapped = self.bin_of(round(trigger))
+            if self._recent:
+                low = min(low for _, low, _ in self._recent)
+                high = max(high for _, _, high in self._recent)
+                bin_ = min(max(bin_, low), high)
+            snapped = abs(bin_ - mapped) > 1
+            self.snapped_count += snapped
+            self.forced_count += 1
+            events.append(Forced(time, is_long, size / SCALE, notional, bankruptcy, trigger, bin_, snapped))
+        return events
+
+    def learn_from(self, events: list[Forced], now: int) -> None:
+        """After they were scored and drawn: off the ledger, into the evidence, and a short lift just ahead."""
+        ledger = self.ledger
+        if ledger is None:
+            return
+        assert self._risk is not None
+        for event in events:
+            side = LONG if event.is_long else SHORT
+            at = event.bin - ledger.base
+            if 0 <= at < ledger.count:
+                here = slice(max(0, at - 1), at + 2)
+                held = float(self.weights @ ledger.mass[side, :, here].sum(axis=1))
+                if held > 0:
+                    ledger.mass[side, :, here] *= max(0.0, 1.0 - event.size / held)
+                    self._field = None
+                blame = self.weights * self._risk[side, :, here].sum(axis=1)
+                if blame.sum() > 0:
+                    blame /= blame.sum()
+                    self.counts += blame
+                    cap = 10.0 * float(np.median(self._sizes)) if self._sizes else event.size
+                    self.evidence += blame * min(event.size, cap)
+            self._sizes.append(event.size)
+            self._notionals.append(event.notional)
+            if self.config.boost:
+                most = float(np.quantile(np.array(self._notionals), 0.95))
+                strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / most)
+                self._boosts.append(_Boost(now, side, event.bin, strength))
+            self._debts[side].append(event.size)
+            self._debt_ages[side].append(0)
+        if self.config.learn:
+            self._reweigh(now)
+
+    def _reweigh(self, now: int) -> None:
+        interval = int(self.config.learn_interval * STEP_NS)
+        if self._next_learn is None:
+            self._next_learn = now // interval * interval + interval
+        if now < self._next_learn:
+            return
+        self._next_learn = now // interval * interval + interval
+        if not self._sizes:
+            return
+        strength = self.config.learn_prior_events * float(np.median(self._sizes))
+        expected = float(self.prior @ self.exposure)
+        if expected > 0:
+            # Only part of what stood there was still open; that share is the scale, the tiers are relative to it.
+            scale = self.evidence.sum() / expected
+            weights = (self.evidence + strength * self.prior) / (scale * self.exposure + strength)
+            self.weights = weights / weights.sum()
+            self._field = None
+        self.evidence *= self.config.learn_memory
+        self.exposure *= self.config.learn_memory
+
+    def flow(self, step: Step) -> None:
+        """Take in what was traded one step before, forced flow removed, then close, correct and cap."""
+        flow, self._pending = self._pending, step.flow
+        if step.gap_in_trades:
+            self._window_interest = None
+        if step.open_interest is not None:
+            self.open_interest = step.open_interest / SCALE
+        if self.ledger is None:
+            return
+        if flow and self.config.remove_forced_flow:
+            flow = self._without_forced(flow)
+        if flow:
+            self._open_and_close(flow, self.w, 1.0)
+            if self.config.open_fraction:
+                for key, size in flow.items():
+                    self._window_flow[key] = self._window_flow.get(key, 0) + size
+                    self._window_volume += size / SCALE
+        if self.config.open_fraction:
+            self._measure_w(step)
+        if step.late:
+            self._take_late(step)
+        if flow or step.late:
+            if self.config.sweep and self.mark is not None:
+                self.ledger.clear(*self.swept)
+            self._cap()
+            self._field = None
+
+    def _without_forced(self, flow: Flow) -> Flow:
+        """A liquidated long was sold by the venue, a short bought: that size opened nothing."""
+        for side in (LONG, SHORT):
+            debts, ages = self._debts[side], self._debt_ages[side]
+            owed = sum(debts)
+            if owed <= 0:
+                continue
+            is_buy = side == SHORT
+            there = sum(size for key, size in flow.items() if key[0] == is_buy) / SCALE
+            taken = min(owed, there)
+            if taken > 0:
+                keep = 1.0 - taken / there
+                flow = {key: int(size * keep) if key[0] == is_buy else size for key, size in flow.items()}
+                self._window_forced += taken
+            left, rest_debts, rest_ages = taken, [], []
+            for debt, age in zip(debts, ages, strict=True):
+                used = min(debt, left)
+                left -= used
+                if debt - used > 0 and age < FORCED_STEPS:
+                    rest_debts.append(debt - used)
+                    rest_ages.append(age + 1)
+            self._debts[side], self._debt_ages[side] = rest_debts, rest_ages
+        return flow
+
+    def _open_and_close(self, flow: Flow, w: float, sign: float) -> None:
+        ledger = self.ledger
+        assert ledger is not None
+        taken = [0.0, 0.0]
+        kappa = self.config.maker_share
+        for (is_buy, tier, bin_), size in sorted(flow.items()):
+            opened = w * size / SCALE
+            side = LONG if is_buy else SHORT
+            ledger.deposit(side, bin_, opened, self.kernel(side, tier))
+            if kappa:
+                ledger.deposit(1 - side, bin_, kappa * opened, self.kernel(1 - side, tier))
+            taken[side] += size / SCALE
+        if self.config.close_by_flow and self.open_interest:
+            for side in (LONG, SHORT):
+                # Sells close longs, buys close shorts; positions that the ledger has not seen take their part of it.
+                closing = (1.0 - w) * (taken[1 - side] + kappa * taken[side])
+                if closing > 0:
+                    held = max(ledger.total(side, self.weights), self.open_interest)
+                    ledger.mass[side] *= max(0.0, 1.0 - closing / held)
+
+    def _measure_w(self, step: Step) -> None:
+        end = step.start + STEP_NS
+        interest = self.open_interest
+        if interest is None:
+            return
+        if self._window_interest is None:
+            self._reset_window(end, interest)
+            return
+        if end - self._window_start < self.config.open_interest_window * STEP_NS or step.open_interest is None:
+            return
+        volume = self._window_volume
+        if volume > 0:
+            used = self.w
+            change = interest - self._window_interest + self._window_forced
+            self.w = min(1.0, max(0.0, (volume + change) / (2.0 * volume)))
+            self._correct(self.w - used)
+        self._reset_window(end, interest)
+
+    def _correct(self, by: float) -> None:
+        """The window is over and its w known: bring what it opened to the exact share."""
+        ledger = self.ledger
+        assert ledger is not None
+        extra = Ledger(len(self.leverages), ledger.count, 0)
+        extra.base = ledger.base
+        for (is_buy, tier, bin_), size in sorted(self._window_flow.items()):
+            side = LONG if is_buy else SHORT
+            extra.deposit(side, bin_, by * size / SCALE, self.kernel(side, tier))
+            if self.config.maker_share:
+                extra.deposit(1 - side, bin_, by * self.config.maker_share * size / SCALE, self.kernel(1 - side, tier))
+        if self._window_range is not None and self.config.sweep:
+            extra.clear(*self._window_range)
+        ledger.mass = np.maximum(ledger.mass + extra.mass, 0.0)
+        self._field = None
+
+    def _reset_window(self, end: int, interest: float) -> None:
+        self._window_start = end
+        self._window_interest = interest
+        self._window_volume = self._window_forced = 0.0
+        self._window_flow = {}
+        self._window_range = None
+
+    def _take_late(self, step: Step) -> None:
+        """Backfilled trades count from their own minute: what the mark price crossed since then is gone."""
+        ledger = self.ledger
+        assert ledger is not None
+        by_minute: dict[int, Flow] = {}
+        for (minute, is_buy, tier, bin_), size in step.late.items():
+            by_minute.setdefault(minute, {})[is_buy, tier, bin_] = size
+        now = step.start // MINUTE_NS
+        reach = [(minute, low, high) for minute, low, high in self._minutes]
+        for minute, flow in sorted(by_minute.items()):
+            if minute < now - 60:
+                continue  # older than what is known of the mark price
+            extra = Ledger(len(self.leverages), ledger.count, 0)
+            extra.base = ledger.base
+            for (is_buy, tier, bin_), size in sorted(flow.items()):
+                side = LONG if is_buy else SHORT
+                extra.deposit(side, bin_, self.w * size / SCALE, self.kernel(side, tier))
+            since = [(low, high) for m, low, high in reach if m >= minute]
+            if since and self.config.sweep:
+                extra.clear(min(low for low, _ in since), max(high for _, high in since))
+            ledger.mass += extra.mass
+
+    def _cap(self) -> None:
+        """No side holds more than the open interest of one side."""
+        if not self.open_interest:
+            return
+        assert self.ledger is not None
+        for side in (LONG, SHORT):
+            held = self.ledger.total(side, self.weights)
+            if held > self.open_interest:
+                self.ledger.mass[side] *= self.open_interest / held
+
+    def age(self, before: int, now: int) -> None:
+        """Let the ledger fade, on whole minutes so that it does not matter how time was cut."""
+        minutes = now // MINUTE_NS - before // MINUTE_NS
+        if minutes <= 0 or self.ledger is None:
+            return
+        self._boosts = [b for b in self._boosts if now - b.time < 10 * self.config.boost_half_life * STEP_NS]
+        if minutes * MINUTE_NS > MEMORY_NS:
+            self.ledger.mass[:] = 0.0
+        hours = np.array([self._half_life(leverage) for leverage in self.leverages])
+        factor = 2.0 ** (-1.0 / (60.0 * hours))
+        for _ in range(min(minutes, 60)):
+            self.ledger.mass *= factor[None, :, None]
+        if minutes > 60:
+            self.ledger.mass *= (factor ** (minutes - 60))[None, :, None]
+        self._field = None
+
+    def _half_life(self, leverage: float) -> float:
+        for most, hours in self.config.half_life_hours:
+            if leverage <= most:
+                return hours
+        return self.config.half_life_hours[-1][1]
+
+    # Readings.
+
+    @property
+    def prices(self) -> Floats:
+        """Middle price of every bin of the ledger, quote units."""
+        assert self.ledger is not None
+        assert self.grid is not None
+        if self._prices is None or self._prices_base != self.ledger.base:
+            bins = np.arange(self.ledger.base, self.ledger.base + self.ledger.count)
+            self._prices = np.exp((bins + 0.5) * self.grid.width) / SCALE
+            self._prices_base = self.ledger.base
+        return self._prices
+
+    def field(self) -> Floats:
+        """`[side, i]` USDT (quote units at the bin's own price) that would be liquidated; do not write to it."""
+        assert self.ledger is not None
+        if self._field is None:
+            self._field = self.ledger.field(self.weights) * self.prices
+        return self._field
+
+    def boost(self, now: int) -> Floats | None:
+        """`[side, i]` factor from recent real liquidations, 1 to `boost_cap`; None where there is none."""
+        if not self._boosts or self.ledger is None or self.grid is None:
+            return None
+        reach = max(1, round(self.config.boost_reach / self.grid.width))
+        extra = np.zeros((2, self.ledger.count))
+        live = False
+        for boost in self._boosts:
+            strength = boost.strength * 2.0 ** (-(now - boost.time) / (self.config.boost_half_life * STEP_NS))
+            if strength < 0.01:
+                continue
+            live = True
+            at = boost.bin - self.ledger.base
+            # A liquidated long sells: prices travel down, towards the next longs.
+            low, high = (at - reach, at + 1) if boost.side == LONG else (at, at + reach + 1)
+            low, high = max(0, low), max(0, high)
+            np.maximum(extra[boost.side, low:high], strength, out=extra[boost.side, low:high])
+        return 1.0 + extra if live else None
+
+    def coverage(self) -> tuple[float, float] | None:
+        """Long and short mass over the open interest of one side; None while that is unknown."""
+        if not self.open_interest or self.ledger is None:
+            return None
+        return (
+            self.ledger.total(LONG, self.weights) / self.open_interest,
+            self.ledger.total(SHORT, self.weights) / self.open_interest,
+        )
