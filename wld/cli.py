@@ -30,6 +30,7 @@ Examples:
   wld --source sim --sinks recorder --duration 10s   record the simulated exchange, no network
   wld --sinks recorder                               record WLDUSDT, live
   wld --sinks recorder --symbols all                 record every listed perpetual
+  wld --sinks heatmap,telemetry                      watch: the radar; ? shows its keys
   wld inspect data/history                           what a tape holds
   wld verify data/history                            prove that it is whole
 """
@@ -67,6 +68,7 @@ def _env(name: str) -> str:
 FLAG_KEYS = {
     "source": "source.name", "speed": "source.speed", "symbols": "source.symbols", "data_dir": "data_dir", "duration": "duration",
     "log_level": "log_level", "log_format": "log_format", "log_file": "log_file",
+    "theme": "screen.theme", "color": "screen.color", "ascii": "screen.ascii",
 }  # fmt: skip
 """Flags that are keys of the configuration, by the flag's name in Python."""
 
@@ -87,6 +89,9 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--log-level", envvar=_env("LOG_LEVEL"), help="debug, info, warning or error."),
         click.option("--log-format", envvar=_env("LOG_FORMAT"), help="text or json."),
         click.option("--log-file", envvar=_env("LOG_FILE"), help="Log to this file only."),
+        click.option("--theme", envvar=_env("THEME"), help="dark, inferno, cividis, mono or light."),
+        click.option("--color", envvar=_env("COLOR"), help="24, 256, 16 or none (default: what the terminal can)."),
+        click.option("--ascii/--no-ascii", default=None, envvar=_env("ASCII"), help="Draw with ASCII only."),
     ]
     for option in reversed(options):
         command = option(command)

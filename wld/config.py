@@ -28,6 +28,8 @@ Origin = Callable[[str], str]
 TOPICS = ("orderbook", "publicTrade", "tickers", "allLiquidation")
 DEFAULT_SYMBOLS = ("WLDUSDT",)
 """Followed where no symbol is named and the source is live or simulated."""
+SCREEN_THEMES = ("auto", "dark", "inferno", "cividis", "mono", "light")
+SCREEN_COLORS = ("auto", "24", "256", "16", "none")
 DEPTHS = (1, 50, 200, 500, 1000)
 SMALLEST_MESSAGE_LIMIT = 256 * 1024
 TRANSPORTS = ("native", "trio-websocket")
@@ -79,11 +81,30 @@ class RingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Events per sink; None: what each sink asks for."""
 
 
+class ScreenConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[screen]`: how sinks that draw are shown."""
+
+    fps: float = 5.0
+    """Frames a second at most, 1 to 10."""
+    theme: str = "auto"
+    """auto (dark, or light on a light terminal), dark, inferno, cividis (colour-blind), mono or light."""
+    color: str | int = "auto"
+    """auto, 24 (bits), 256, 16 or none."""
+    ascii: bool | None = None
+    """None: by the locale."""
+    mouse: bool = False
+    directory: str = "."
+    """Where the `w` key writes."""
+    hold: bool = True
+    """Whether the picture of recorded input stays when the input has ended, until `q`."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of wld.toml."""
 
     source: SourceConfig = field(default_factory=SourceConfig)
     ring: RingConfig = field(default_factory=RingConfig)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
     sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Each sink's table as it stands, without `enabled`."""
     enabled: tuple[str, ...] = ()
@@ -261,7 +282,7 @@ def build(tables: Mapping[str, Any], origins: Mapping[str, str], sinks: Sequence
             enabled.append(name)
         plain[name] = rest
     sections: dict[str, Any] = {}
-    for name, kind in (("source", SourceConfig), ("ring", RingConfig)):
+    for name, kind in (("source", SourceConfig), ("ring", RingConfig), ("screen", ScreenConfig)):
         sections[name] = convert(_lists(_table(tables, name, origin)), kind, name, origin)
     if "enabled" in tables:
         raise ConfigError(f"{origin('enabled')}: unknown key; enable a sink with [sinks.NAME] enabled = true")
@@ -363,6 +384,12 @@ def _check(config: Config) -> None:
         )
     if source.rest_url is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", source.rest_url):
         refuse("source.rest_url", "an http:// or https:// URL", source.rest_url)
+    if config.screen.theme not in SCREEN_THEMES:
+        refuse("screen.theme", f"one of {', '.join(SCREEN_THEMES)}", config.screen.theme)
+    if str(config.screen.color) not in SCREEN_COLORS:
+        refuse("screen.color", f"one of {', '.join(SCREEN_COLORS)}", config.screen.color)
+    if not 1 <= config.screen.fps <= 10:
+        refuse("screen.fps", "1 to 10 frames a second", config.screen.fps)
     if not config.data_dir.strip():
         refuse("data_dir", "a folder", config.data_dir)
     if config.ring.capacity is not None and config.ring.capacity < 1:

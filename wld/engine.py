@@ -5,20 +5,27 @@ Does not own how they are supervised (service), which source a name means (sourc
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 import wld
 from wld import plugins
-from wld.config import Config, sink_settings, suggest
+from wld.config import Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
 from wld.hookspecs import SinkContext, Source, SourceContext
 from wld.positions import Positions
 from wld.service import Service, SinkEntry
 from wld.sources import clock_of, make_source
 from wld.status import Status
+
+if TYPE_CHECKING:
+    from wld.terminal.plain import PlainScreen
+    from wld.terminal.screen import Screen
 
 
 def assemble(config: Config, source: Source | None = None) -> Service:
@@ -53,16 +60,27 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         has_screen=any(spec.needs_screen for spec in specs.values()),
     )
     service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
+    clock = clock_of(config.source)
+    screen = None
+    if any(spec.needs_screen for spec in specs.values()):
+        screen = make_screen(config.screen, symbols or (), clock)
+        screen.attach(stop=service.stop, stopping=service.stopping)
+        # Alone, a screen that fails ends the run; beside a critical sink it never does.
+        alone = not any(spec.critical for spec in specs.values())
+        entries.append(SinkEntry("screen", lambda: screen, capacity=1_000_000, critical=alone))
+    service.screen = screen
     status = Status(service.ring, config.status_interval)
     context = SinkContext(
         data_dir=Path(config.data_dir),
         symbols=symbols,
         wld_version=wld.__version__,
         source=config.source.name,
-        clock=clock_of(config.source),
+        clock=clock,
         statistics=service.ring.statistics,
         status=status.report,
         stored=positions.report,
+        screen=screen,
+        reports=status.reports,
     )
     for name, spec in specs.items():
         entries.append(
@@ -78,10 +96,35 @@ def assemble(config: Config, source: Source | None = None) -> Service:
     return service
 
 
+def make_screen(config: ScreenConfig, symbols: Sequence[str], clock: str) -> Screen | PlainScreen:
+    """The terminal as a screen, or plain lines where standard output is none; nothing is touched yet."""
+    from wld.terminal.tty import is_visual  # a headless run loads nothing of the terminal
+
+    if is_visual():
+        from wld.terminal.screen import Screen
+
+        return Screen(config, symbols=symbols, clock=clock, log_to_memory=os.isatty(2))
+    from wld.terminal.plain import PlainScreen
+
+    return PlainScreen(symbols=symbols, clock=clock, write=_say)
+
+
+def _say(text: str) -> None:
+    os.write(1, f"{text}\n".encode("ascii", "replace"))
+
+
 def run(config: Config) -> int:
     """Run to the end; returns the exit status. Raises: ConfigError where a setting proved wrong."""
     service = assemble(config)
-    result = trio.run(service.run)
+    screen = service.screen
+    if screen is not None:
+        screen.open()
+    try:
+        result = trio.run(service.run)
+    finally:
+        is_taken = screen is None or screen.close()
+    if not is_taken:
+        os._exit(result)  # the terminal takes no byte more; an orderly end would wait for it
     for failure in service.failures:
         if isinstance(failure, ConfigError):
             raise failure

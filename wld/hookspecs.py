@@ -5,15 +5,18 @@ What stands here is stable as `docs/reference-plugin-contract.md` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 import trio
 from msgspec import Struct
 
 from wld.ring import DEFAULT_CAPACITY, Overflow, Ring, RingStatistics, Subscription
+
+if TYPE_CHECKING:  # a headless run loads none of it
+    from wld.terminal import Canvas, Click, Key, Line, Pane, Panel, View
 
 GROUP = "wld.sinks"
 """Entry-point group; entry-point name = sink name = config table; its value is a module holding the hookimpl."""
@@ -36,6 +39,58 @@ class Sink(Protocol):
         ...
 
 
+class Screen(Protocol):
+    """The terminal, for sinks that draw. It owns the tty, paints at a fixed rate and takes the keys; a sink adds panels
+    in `create` and from then on posts to them or is asked to draw.
+
+    What does not fit is clipped; text is whatever takes one cell a character. Without a terminal (a pipe) the same
+    screen says one plain line every ten seconds and draws nothing.
+    """
+
+    @property
+    def is_visual(self) -> bool:
+        """Whether anything is drawn."""
+        ...
+
+    def panel(
+        self,
+        name: str,
+        *,
+        title: str = "",
+        order: int = 50,
+        weight: int = 50,
+        lines: Callable[[View, int, int], Sequence[Line]] | None = None,
+        brief: Callable[[View, int], Sequence[Line]] | None = None,
+    ) -> Panel:
+        """Add a titled group of lines, or replace the one of that name.
+
+        Without `lines` it shows what is given to its `post(lines, brief=…)`. `order`: lower stands higher up;
+        `weight`: the heaviest stay where there is no room for all. A line is a text, or a sequence of (text, Role).
+        """
+        ...
+
+    def pane(
+        self,
+        name: str,
+        *,
+        draw: Callable[[Canvas, View], None],
+        key: Callable[[Key | Click, View], bool] | None = None,
+        help: Sequence[tuple[str, str]] = (),
+        footer: Sequence[tuple[str, str]] = (),
+        picture: Callable[[View], Mapping[str, Any]] | None = None,
+    ) -> Pane:
+        """Take the main pane; the last one that asks has it. `key` gets the keys that the screen does not use."""
+        ...
+
+    def note(self, time: int, line: Line, symbol: str | None = None) -> None:
+        """Put a line on the event tape; `time` ns since the Unix epoch, `symbol` None: shown with every symbol."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether a panel or the pane of this name is there."""
+        ...
+
+
 class SinkContext(Struct, frozen=True):
     """What the engine hands to every sink."""
 
@@ -54,6 +109,10 @@ class SinkContext(Struct, frozen=True):
     stored: Callable[[str, int], None] = lambda name, number: None
     """A sink whose spec says `stores` tells, under its name, up to which ring number its events are safe; a source
     that can deliver again goes on after that when the program died. Any thread may call it."""
+    screen: Screen | None = None
+    """None in a headless run: no enabled sink has `needs_screen`."""
+    reports: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    """What each sink last said through `status`, by its name."""
 
 
 class SinkSpec(Struct, frozen=True):
@@ -69,6 +128,7 @@ class SinkSpec(Struct, frozen=True):
     critical: bool = False
     """Whether its failure ends the run with status 1."""
     needs_screen: bool = False
+    """Whether the run opens the screen for it; see `SinkContext.screen`."""
     stores: bool = False
     """Whether it keeps events for good and says so through `SinkContext.stored`; others are safe at delivery."""
     requires: tuple[str, ...] = ()

@@ -66,6 +66,13 @@ class Service:
         self.failures: list[Exception] = []
         """What made the run end with status 1, in order."""
         self.ring = ring or Ring()
+        self.screen: Any = None
+        """The terminal of a visual run; whoever runs the service opens it before and closes it after."""
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the run begins to end, whoever asked for it."""
+        return self._stopping
 
     def stop(self) -> None:
         """Stop the source; the ring closes and the sinks drain what is already published."""

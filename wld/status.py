@@ -31,6 +31,10 @@ class Status:
         """What a sink says of itself; the latest is shown."""
         self._sinks[name] = dict(figures)
 
+    def reports(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each sink last said."""
+        return self._sinks
+
     @property
     def totals(self) -> Mapping[str, int]:
         """Events by kind since the start."""

@@ -1,0 +1,443 @@
+"""Owns what telemetry knows of one symbol: flows, positioning, book, liquidations, feed. Pure: events and time in, rows
+of text out; the screen and other views draw the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from wld import (
+    SCALE,
+    AggressorSide,
+    BookDelta,
+    BookInvalid,
+    BookSnapshot,
+    Event,
+    Gap,
+    GapReason,
+    Instrument,
+    Liquidation,
+    OrderBook,
+    PositionSide,
+    Ticker,
+    Trade,
+)
+from wld.terminal import numbers
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+OLD_NS = 30 * SECOND
+"""A value older than this is not shown at all."""
+BAND = 0.0025
+"""The book within 25 bp of the middle."""
+# How often each kind comes on a live symbol (research: tickers 100 ms, book 20 ms, a few trades a second); a value
+# older than three intervals is marked old.
+TICKER_INTERVAL = SECOND
+BOOK_INTERVAL = SECOND
+TRADE_INTERVAL = 5 * SECOND
+_BUCKET = 5 * SECOND
+_MINUTES = 24 * 60
+
+
+class Row(NamedTuple):
+    """One line of a group. `age` in ns, None where the value has none; `is_old`: to be shown as such."""
+
+    label: str
+    value: str
+    age: int | None = None
+    is_old: bool = False
+    tone: str = ""
+    """`long`, `short`, `warn` or empty: what the colour says; the text says it too."""
+
+
+class Group(NamedTuple):
+    """A titled set of rows."""
+
+    name: str
+    title: str
+    rows: list[Row]
+
+
+class _Sums:
+    """Amounts summed in buckets of time, for windows that end now. Two sides, a count each."""
+
+    def __init__(self, bucket: int, keep: int) -> None:
+        self._bucket = bucket
+        self._keep = keep
+        self._sums: deque[list[float]] = deque()
+        self.first_time: int | None = None
+
+    def add(self, time: int, amount: float, is_first: bool) -> None:
+        start = time - time % self._bucket
+        if self.first_time is None:
+            self.first_time = time
+        if not self._sums or self._sums[-1][0] < start:
+            self._sums.append([start, 0.0, 0.0, 0, 0])
+            while self._sums and self._sums[0][0] < start - self._keep:
+                self._sums.popleft()
+        entry = self._sums[-1]
+        entry[1 if is_first else 2] += amount
+        entry[3 if is_first else 4] += 1
+
+    def window(self, now: int, length: int) -> tuple[float, float, int, int]:
+        """(amount of the first side, of the second, counts of both) of the last `length` ns, to a bucket."""
+        first = second = 0.0
+        count = other = 0
+        for entry in reversed(self._sums):
+            if entry[0] <= now - length:
+                break
+            first += entry[1]
+            second += entry[2]
+            count += int(entry[3])
+            other += int(entry[4])
+        return first, second, count, other
+
+
+class LiquidationSeen(NamedTuple):
+    """One real liquidation: receive time ns, side, USDT at the bankruptcy price, that price 1e-8."""
+
+    time: int
+    side: PositionSide
+    notional: float
+    price: int
+
+
+class Telemetry:
+    """Everything shown of one symbol. `with_book` False: no order book is kept (many symbols)."""
+
+    def __init__(self, symbol: str, *, with_book: bool = True) -> None:
+        self.symbol = symbol
+        self.first_time: int | None = None
+        """Receive time of the first event: windows not yet full say so."""
+        self.ticker: Ticker | None = None
+        self.instrument: Instrument | None = None
+        self.last_price: int | None = None
+        self.trade_time: int | None = None
+        self.book: OrderBook | None = OrderBook(symbol) if with_book else None
+        self.liquidations: deque[LiquidationSeen] = deque(maxlen=50)
+        self.largest: LiquidationSeen | None = None
+        self.gaps: dict[str, int] = {}
+        self.cvd = 0.0
+        """Taker buys less taker sells since the start, USDT."""
+        self._flow = _Sums(_BUCKET, HOUR + MINUTE)
+        self._liquidated = _Sums(MINUTE, DAY)
+        self._interest: deque[tuple[int, float]] = deque(maxlen=_MINUTES // 10)
+        """(minute, open interest of both sides in coin), the last of each minute."""
+        self._basis: deque[tuple[int, float]] = deque(maxlen=61)
+        self._cvds: deque[tuple[int, float]] = deque(maxlen=61)
+
+    # Events in.
+
+    def apply(self, event: Event) -> None:
+        """Take one event of this symbol, or a gap that concerns it."""
+        received = event.receive_time
+        if self.first_time is None and not isinstance(event, Gap):
+            self.first_time = received
+        if isinstance(event, Trade):
+            self._trade(event)
+        elif isinstance(event, BookDelta | BookSnapshot):
+            self._levels(event)
+        elif isinstance(event, Ticker):
+            self._ticker(event)
+        elif isinstance(event, Liquidation):
+            notional = event.size / SCALE * (event.bankruptcy_price / SCALE)
+            seen = LiquidationSeen(received, event.position_side, notional, event.bankruptcy_price)
+            self.liquidations.append(seen)
+            self._liquidated.add(received, notional, event.position_side is PositionSide.LONG)
+            if self.largest is None or notional > self.largest.notional:
+                self.largest = seen
+        elif isinstance(event, Gap):
+            self.gaps[event.reason.value] = self.gaps.get(event.reason.value, 0) + 1
+            if self.book is not None and event.topic in (None, "orderbook") and event.reason is not GapReason.UPDATE_ID:
+                self.book.is_valid = False
+        elif isinstance(event, Instrument):
+            self.instrument = event
+
+    def _trade(self, trade: Trade) -> None:
+        notional = trade.size / SCALE * (trade.price / SCALE)
+        is_buy = trade.aggressor_side is AggressorSide.BUY
+        self._flow.add(trade.receive_time, notional, is_buy)
+        self.cvd += notional if is_buy else -notional
+        minute = trade.receive_time - trade.receive_time % MINUTE
+        if self._cvds and self._cvds[-1][0] == minute:
+            self._cvds[-1] = (minute, self.cvd)
+        else:
+            self._cvds.append((minute, self.cvd))
+        if not trade.is_backfilled:
+            self.last_price = trade.price
+            self.trade_time = trade.receive_time
+
+    def _levels(self, event: BookDelta | BookSnapshot) -> None:
+        book = self.book
+        if book is None or (book.depth not in (None, event.depth) and isinstance(event, BookDelta)):
+            return
+        with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
+            book.apply(event)
+
+    def _ticker(self, ticker: Ticker) -> None:
+        self.ticker = ticker
+        minute = ticker.receive_time - ticker.receive_time % MINUTE
+        if ticker.open_interest is not None:
+            entry = (minute, ticker.open_interest / SCALE)
+            if self._interest and self._interest[-1][0] == minute:
+                self._interest[-1] = entry
+            else:
+                self._interest.append(entry)
+        if ticker.mark_price and ticker.index_price:
+            basis = (ticker.mark_price / ticker.index_price - 1) * 1e4
+            if self._basis and self._basis[-1][0] == minute:
+                self._basis[-1] = (minute, basis)
+            else:
+                self._basis.append((minute, basis))
+        if ticker.last_price is not None and self.trade_time is None:
+            self.last_price = ticker.last_price
+
+    # Figures out.
+
+    def interest_change(self, now: int, length: int) -> float | None:
+        """Open interest now against `length` ns ago, as a fraction; None where it was not seen then."""
+        if not self._interest or self.ticker is None or self.ticker.open_interest is None:
+            return None
+        before = [value for time, value in self._interest if time <= now - length]
+        if not before or before[-1] == 0:
+            return None
+        return float(self.ticker.open_interest / SCALE / before[-1] - 1)
+
+    def flow(self, now: int, length: int) -> tuple[float, float]:
+        """(taker buys, taker sells) of the last `length` ns, USDT."""
+        buys, sells, _, _ = self._flow.window(now, length)
+        return buys, sells
+
+    def liquidated(self, now: int, length: int) -> tuple[float, float, int, int]:
+        """(longs USDT, shorts USDT, longs, shorts) liquidated in the last `length` ns."""
+        return self._liquidated.window(now, length)
+
+    def open_fraction(self, now: int, length: int) -> float | None:
+        """Share of the volume that opened positions: (V + dOI) / 2V with the open interest of one side."""
+        buys, sells = self.flow(now, length)
+        change = self.interest_change(now, length)
+        if change is None or self.ticker is None or self.ticker.open_interest is None or not self.last_price:
+            return None
+        volume = (buys + sells) / (self.last_price / SCALE)
+        interest = self.ticker.open_interest / SCALE / 2
+        difference = interest - interest / (1 + change)
+        return min(1.0, max(0.0, (volume + difference) / (2 * volume))) if volume else None
+
+    def book_band(self) -> tuple[float, float] | None:
+        """(bids, asks) within 25 bp of the middle, USDT; None while the book is not valid."""
+        book = self.book
+        if book is None or not book.is_valid:
+            return None
+        bids, asks = book.bids(), book.asks()
+        if not bids or not asks:
+            return None
+        middle = (bids[0][0] + asks[0][0]) / 2
+        low, high = middle * (1 - BAND), middle * (1 + BAND)
+        return (
+            sum(price / SCALE * (size / SCALE) for price, size in bids if price >= low),
+            sum(price / SCALE * (size / SCALE) for price, size in asks if price <= high),
+        )
+
+    def best(self) -> tuple[int, int, int] | None:
+        """(best bid, best ask, receive time), from the book, else the ticker."""
+        book = self.book
+        if book is not None and book.is_valid:
+            bid, ask = book.best_bid, book.best_ask
+            if bid and ask:
+                return bid[0], ask[0], book.receive_time
+        ticker = self.ticker
+        if ticker is not None and ticker.bid_price and ticker.ask_price:
+            return ticker.bid_price, ticker.ask_price, ticker.receive_time
+        return None
+
+    # Rows out.
+
+    @property
+    def tick(self) -> int | None:
+        """The price step, 1e-8."""
+        return self.instrument.tick_size if self.instrument else None
+
+    def _window(self, name: str, now: int, length: int) -> str:
+        """The window's name, with a star while it has not been filled."""
+        full = self.first_time is not None and now - self.first_time >= length
+        return name if full else f"{name}*"
+
+    def groups(self, now: int) -> list[Group]:
+        """Price, positioning, flow, book, liquidations at time `now`."""
+        return [self.price(now), self.positioning(now), self.taker_flow(now), self.book_group(now), self.forced(now)]
+
+    def price(self, now: int) -> Group:
+        """Last, mark, index, basis, spread, the day."""
+        ticker, tick = self.ticker, self.tick
+        age = None if ticker is None else now - ticker.receive_time
+        rows = [
+            _row("last", numbers.price(self.last_price, tick), _since(now, self.trade_time), 3 * TRADE_INTERVAL),
+            _row("mark", numbers.price(_of(ticker, "mark_price"), tick), age, 3 * TICKER_INTERVAL),
+            _row("index", numbers.price(_of(ticker, "index_price"), tick), age, 3 * TICKER_INTERVAL),
+        ]
+        mark, index = _of(ticker, "mark_price"), _of(ticker, "index_price")
+        if mark and index:
+            basis = (mark / index - 1) * 1e4
+            mean = sum(value for _, value in self._basis) / len(self._basis)
+            hour = self._window("1h", now, HOUR)
+            rows.append(_row("basis", f"{basis:+.1f} bp ({hour} {mean:+.1f})", age, 3 * TICKER_INTERVAL))
+        best = self.best()
+        if best:
+            bid, ask, time = best
+            spread = (ask - bid) / ((ask + bid) / 2) * 1e4
+            rows.append(
+                _row(
+                    "bid/ask",
+                    f"{numbers.price(bid, tick)} {numbers.price(ask, tick)}",
+                    now - time,
+                    3 * BOOK_INTERVAL,
+                )
+            )
+            rows.append(_row("spread", f"{spread:.1f} bp", now - time, 3 * BOOK_INTERVAL))
+        change = _fraction(_of(ticker, "price_change_24h"))
+        tone = "" if not change else "long" if change > 0 else "short"
+        rows.append(_row("24h", numbers.percent(change), age, 3 * TICKER_INTERVAL, tone))
+        low, high = _of(ticker, "low_price_24h"), _of(ticker, "high_price_24h")
+        rows.append(
+            _row("range", f"{numbers.price(low, tick)} .. {numbers.price(high, tick)}", age, 3 * TICKER_INTERVAL)
+        )
+        turnover = _fraction(_of(ticker, "turnover_24h"))
+        rows.append(_row("turnover", f"{numbers.amount(turnover)} USDT", age, 3 * TICKER_INTERVAL))
+        return Group("price", "PRICE", rows)
+
+    def positioning(self, now: int) -> Group:
+        """Open interest and its changes, funding, the open fraction of the volume."""
+        ticker = self.ticker
+        age = None if ticker is None else now - ticker.receive_time
+        interest = _fraction(_of(ticker, "open_interest"))
+        mark = _fraction(_of(ticker, "mark_price"))
+        value = interest * mark if interest is not None and mark is not None else None
+        rows = [
+            _row(
+                "OI",
+                f"{numbers.amount_long(interest)} = {numbers.amount(value)} USDT",
+                age,
+                3 * TICKER_INTERVAL,
+            )
+        ]
+        changes = " ".join(
+            f"{name} {numbers.percent(self.interest_change(now, length))}"
+            for name, length in (("1m", MINUTE), ("5m", 5 * MINUTE), ("1h", HOUR))
+        )
+        rows.append(_row("dOI", changes, age, 3 * TICKER_INTERVAL))
+        line = numbers.spark([v for _, v in self._interest][-60:], 30)
+        if len(self._interest) > 2:
+            rows.append(Row("OI 60m", line))
+        funding = _fraction(_of(ticker, "funding_rate"))
+        due = _of(ticker, "next_funding_time")
+        until = numbers.countdown(None if due is None else due - now)
+        rows.append(_row("fund", f"{numbers.percent(funding, 4)} in {until}", age, 3 * TICKER_INTERVAL))
+        hours = _of(ticker, "funding_interval_hour") or 0
+        if funding is not None and hours:
+            yearly = funding * 24 / hours * 365
+            rows.append(_row("yearly", f"{numbers.percent(yearly, 1)} (every {hours} h)", age, 3 * TICKER_INTERVAL))
+        shares = [
+            f"{name} {'--' if w is None else f'{w:.2f}'}"
+            for name, w in (("1m", self.open_fraction(now, MINUTE)), ("5m", self.open_fraction(now, 5 * MINUTE)))
+        ]
+        rows.append(Row("opened", f"{' '.join(shares)} of volume"))
+        return Group("positioning", "POSITIONING", rows)
+
+    def taker_flow(self, now: int) -> Group:
+        """Taker buys against sells over three windows, and their running difference."""
+        rows = []
+        age = _since(now, self.trade_time)
+        for name, length in (("1m", MINUTE), ("5m", 5 * MINUTE), ("1h", HOUR)):
+            buys, sells = self.flow(now, length)
+            total = buys + sells
+            label = self._window(name, now, length)
+            if not total:
+                rows.append(Row(label, "no trades", age, True))
+                continue
+            share = buys / total
+            rows.append(
+                Row(
+                    label,
+                    f"buy {share * 100:3.0f}% {numbers.bar(share, 10)} {numbers.signed(buys - sells)}",
+                    age,
+                    False,
+                    "long" if share >= 0.5 else "short",
+                )
+            )
+        rows.append(Row("CVD", f"{numbers.signed(self.cvd)} USDT since start", age, False))
+        if len(self._cvds) > 2:
+            rows.append(Row("CVD 60m", numbers.spark([v for _, v in self._cvds], 30)))
+        return Group("flow", "TAKER FLOW (USDT)", rows)
+
+    def book_group(self, now: int) -> Group:
+        """What rests within 25 bp of the middle."""
+        band = self.book_band()
+        if band is None:
+            return Group("book", "BOOK 25 bp", [Row("book", "waiting for a snapshot", None, True)])
+        assert self.book is not None
+        bids, asks = band
+        share = bids / (bids + asks) if bids + asks else math.nan
+        imbalance = 2 * share - 1
+        age = now - self.book.receive_time
+        tone = "long" if imbalance > 0 else "short"
+        rows = [
+            _row("imbal.", f"{imbalance:+.2f} {numbers.bar(share, 12)}", age, 3 * BOOK_INTERVAL, tone),
+            _row("bid|ask", f"{numbers.amount(bids)} | {numbers.amount(asks)} USDT", age, 3 * BOOK_INTERVAL),
+        ]
+        return Group("book", "BOOK 25 bp", rows)
+
+    def forced(self, now: int, count: int = 5) -> Group:
+        """Real liquidations: sums by side, the largest, the latest."""
+        rows = []
+        for name, length in (("1h", HOUR), ("24h", DAY)):
+            longs, shorts, long_count, short_count = self.liquidated(now, length)
+            rows.append(
+                Row(
+                    self._window(name, now, length),
+                    f"L {numbers.amount(longs)} ({long_count})  S {numbers.amount(shorts)} ({short_count})",
+                )
+            )
+        if self.largest is not None:
+            rows.append(_forced_row("largest", self.largest, self.tick))
+        for seen in list(self.liquidations)[-count:][::-1]:
+            rows.append(_forced_row(numbers.clock(seen.time), seen, self.tick))
+        return Group("liquidations", "LIQUIDATIONS (real, USDT)", rows)
+
+
+def _forced_row(label: str, seen: LiquidationSeen, tick: int | None) -> Row:
+    is_long = seen.side is PositionSide.LONG
+    text = f"{'LONG ' if is_long else 'SHORT'} {numbers.amount(seen.notional):>5} @{numbers.price(seen.price, tick)}"
+    return Row(label, text, None, False, "long" if is_long else "short")
+
+
+def _row(label: str, value: str, age: int | None, limit: int, tone: str = "") -> Row:
+    """A row that is marked when it is older than `limit` and emptied when older than half a minute."""
+    if age is None:
+        return Row(label, numbers.NONE, None, True)
+    if age > OLD_NS:
+        return Row(label, numbers.NONE, age, True)
+    return Row(label, value, age, age > limit, tone)
+
+
+def _since(now: int, time: int | None) -> int | None:
+    return None if time is None else now - time
+
+
+def _of(ticker: Ticker | None, name: str) -> int | None:
+    value: int | None = getattr(ticker, name) if ticker is not None else None
+    return value
+
+
+def _fraction(value: int | None) -> float | None:
+    return None if value is None else value / SCALE
+
+
+def rows_text(groups: Sequence[Group]) -> list[str]:
+    """Groups as plain lines, for logs and tests."""
+    return [f"{group.title}: {row.label} {row.value}" for group in groups for row in group.rows]
