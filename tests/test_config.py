@@ -15,7 +15,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from wld import cli
-from wld.config import Config, RingConfig, Setting, SourceConfig, convert, load, parse_duration
+from wld.config import Config, RingConfig, ScreenConfig, Setting, SourceConfig, convert, load, parse_duration
 from wld.errors import ConfigError
 
 Run = Callable[..., tuple[int, str]]
@@ -179,9 +179,14 @@ def wrong_for(kind: Any) -> Any:
     ("prefix", "key", "kind"),
     [
         (prefix, f.encode_name, f.type)
-        for prefix, struct in (("source.", SourceConfig), ("ring.", RingConfig), ("", Config))
+        for prefix, struct in (
+            ("source.", SourceConfig),
+            ("ring.", RingConfig),
+            ("screen.", ScreenConfig),
+            ("", Config),
+        )
         for f in msgspec.structs.fields(struct)
-        if (prefix, f.encode_name) not in [("", n) for n in ("source", "ring", "sinks", "enabled", "origins")]
+        if (prefix, f.encode_name) not in [("", n) for n in ("source", "ring", "screen", "sinks", "enabled", "origins")]
     ],
 )
 def test_every_key_of_a_wrong_type_is_named_with_what_it_takes(prefix: str, key: str, kind: Any) -> None:
