@@ -186,7 +186,8 @@ def wrong_for(kind: Any) -> Any:
             ("", Config),
         )
         for f in msgspec.structs.fields(struct)
-        if (prefix, f.encode_name) not in [("", n) for n in ("source", "ring", "screen", "sinks", "enabled", "origins")]
+        if (prefix, f.encode_name)
+        not in [("", n) for n in ("source", "ring", "screen", "sinks", "enabled", "isolated", "origins")]
     ],
 )
 def test_every_key_of_a_wrong_type_is_named_with_what_it_takes(prefix: str, key: str, kind: Any) -> None:

@@ -101,13 +101,27 @@ async def test_stop_cancels_the_source_only(autojump_clock: trio.testing.MockClo
 async def test_duration_starts_when_all_sinks_have_started(autojump_clock: trio.testing.MockClock) -> None:
     class SlowStart(Collector):
         async def run(self, batches: Subscription, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-            await trio.sleep(30)
+            await trio.sleep(9)
             await super().run(batches, task_status=task_status)
 
     sink = SlowStart()
     service = Service(ScriptedSource(), [entry(sink)], duration=2.5)
     assert await service.run(handle_signals=False) == 0
     assert numbers(sink.seen) == [0, 1]
+
+
+async def test_a_sink_that_never_gets_ready_holds_up_nobody(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NeverReady(Collector):
+        async def run(self, batches: Subscription, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+            await trio.sleep_forever()
+
+    recorder = Collector()
+    sinks = [entry(NeverReady(), "stuck"), entry(recorder, "recorder", critical=True)]
+    assert await Service(ScriptedSource(3), sinks).run(handle_signals=False) == 0
+    assert numbers(recorder.seen) == [0, 1, 2]
+    assert "sink stuck is not ready after 10 s" in caplog.text
 
 
 async def test_a_critical_sink_that_fails_ends_the_run_with_1_after_the_others_drained(

@@ -5,6 +5,7 @@ from wld.book import OrderBook
 from wld.errors import (
     BookInvalid,
     ConfigError,
+    PackError,
     PluginError,
     SourceError,
     TapeDamaged,
@@ -31,6 +32,7 @@ from wld.events import (
     Trade,
 )
 from wld.hookspecs import Sink, SinkContext, SinkSpec, Source, SourceContext, SourceSpec, hookimpl
+from wld.packed import pack_events, unpack_events
 from wld.ring import Overflow, Ring, RingStatistics, Subscription
 from wld.tape.reader import Tape, open_tape
 from wld.tape.writer import TapeWriter
@@ -55,6 +57,7 @@ __all__ = [
     "MarginTier",
     "OrderBook",
     "Overflow",
+    "PackError",
     "PluginError",
     "PositionSide",
     "Repair",
@@ -82,5 +85,7 @@ __all__ = [
     "format_fixed",
     "hookimpl",
     "open_tape",
+    "pack_events",
     "parse_fixed",
+    "unpack_events",
 ]

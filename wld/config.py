@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from wld.errors import ConfigError
 
@@ -99,6 +99,16 @@ class ScreenConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the picture of recorded input stays when the input has ended, until `q`."""
 
 
+class SinkTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the engine takes in every sink's table."""
+
+    enabled: bool = False
+    isolate: bool = False
+    """Run it in a process of its own, where nothing it does matters to the rest."""
+    isolate_memory_mb: Annotated[int, Meta(ge=64)] | None = None
+    """What that process may take; None: half of the host's memory."""
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of wld.toml."""
 
@@ -106,8 +116,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ring: RingConfig = field(default_factory=RingConfig)
     screen: ScreenConfig = field(default_factory=ScreenConfig)
     sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Each sink's table as it stands, without `enabled`."""
+    """Each sink's own table, without the keys that the engine takes in every one: those of `SinkTable`."""
     enabled: tuple[str, ...] = ()
+    isolated: dict[str, int | None] = field(default_factory=dict)
+    """Sinks that run in a process of their own, each with its limit of memory in MB or None."""
     data_dir: str = "data/history"
     duration: float | None = None
     """Seconds; None: until a signal."""
@@ -273,20 +285,22 @@ def build(tables: Mapping[str, Any], origins: Mapping[str, str], sinks: Sequence
     origin = partial(_origin, origins)
     enabled: list[str] = []
     plain: dict[str, dict[str, Any]] = {}
+    isolated: dict[str, int | None] = {}
     for name, table in _table(tables, "sinks", origin).items():
-        rest = dict(_table({f"sinks.{name}": table}, f"sinks.{name}", origin))
-        on = rest.pop("enabled", False)
-        if not isinstance(on, bool):
-            raise ConfigError(f"{origin(f'sinks.{name}.enabled')}: expected true or false, got {on!r}")
-        if on:
+        own = dict(_table({f"sinks.{name}": table}, f"sinks.{name}", origin))
+        common = {key: own.pop(key) for key in SinkTable.__struct_fields__ if key in own}
+        settings = convert(common, SinkTable, f"sinks.{name}", origin)
+        if settings.enabled:
             enabled.append(name)
-        plain[name] = rest
+        if settings.isolate:
+            isolated[name] = settings.isolate_memory_mb
+        plain[name] = own
     sections: dict[str, Any] = {}
     for name, kind in (("source", SourceConfig), ("ring", RingConfig), ("screen", ScreenConfig)):
         sections[name] = convert(_lists(_table(tables, name, origin)), kind, name, origin)
     if "enabled" in tables:
         raise ConfigError(f"{origin('enabled')}: unknown key; enable a sink with [sinks.NAME] enabled = true")
-    known = {f.name for f in msgspec.structs.fields(Config)} - {"enabled", "origins"}
+    known = {f.name for f in msgspec.structs.fields(Config)} - {"enabled", "isolated", "origins"}
     for key in tables:
         if key not in known:
             raise ConfigError(f"{origin(key)}: unknown key{suggest(key, known)}")
@@ -300,6 +314,7 @@ def build(tables: Mapping[str, Any], origins: Mapping[str, str], sinks: Sequence
         base,
         sinks=plain,
         enabled=tuple(dict.fromkeys(enabled if sinks is None else sinks)),
+        isolated=isolated,
         origins=dict(origins),
         **sections,
     )

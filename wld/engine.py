@@ -18,10 +18,12 @@ from wld import plugins
 from wld.config import Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
 from wld.hookspecs import SinkContext, Source, SourceContext
+from wld.isolation import IsolatedSink
 from wld.positions import Positions
 from wld.service import Service, SinkEntry
 from wld.sources import clock_of, make_source
 from wld.status import Status
+from wld.watchdog import watch_loop
 
 if TYPE_CHECKING:
     from wld.terminal.plain import PlainScreen
@@ -59,7 +61,17 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         ),
         has_screen=any(spec.needs_screen for spec in specs.values()),
     )
-    service = Service(source, entries, drain_timeout=config.drain_timeout, duration=config.duration)
+    for name in config.isolated:
+        if name in specs and specs[name].needs_screen:
+            where = config.origin(f"sinks.{name}.isolate")
+            raise ConfigError(f"{where}: expected false, because this sink draws on the screen")
+    service = Service(
+        source,
+        entries,
+        drain_timeout=config.drain_timeout,
+        duration=config.duration,
+        watch=partial(watch_loop, specs),
+    )
     clock = clock_of(config.source)
     screen = None
     if any(spec.needs_screen for spec in specs.values()):
@@ -86,7 +98,9 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         entries.append(
             SinkEntry(
                 name,
-                partial(plugins.create_sink, spec, settings[name], context),
+                partial(IsolatedSink, name, config.sinks.get(name, {}), context, memory_mb=config.isolated[name])
+                if name in config.isolated
+                else partial(plugins.create_sink, spec, settings[name], context),
                 critical=spec.critical,
                 capacity=config.ring.capacity or spec.capacity,
                 overflow=spec.overflow,

@@ -51,6 +51,14 @@ class SinkOverrun(WldError):
     """A sink under `Overflow.FAIL` fell behind."""
 
 
+class SinkFailed(WldError):
+    """A sink in a process of its own ended before its batches did; the text says how."""
+
+
+class PackError(WldError, ValueError):
+    """Packed events that cannot be read."""
+
+
 class TapeError(WldError):
     """A tape that cannot be opened or written."""
 

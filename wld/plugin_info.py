@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from wld import plugins
+from wld.config import SinkTable
 from wld.errors import PluginError
 from wld.hookspecs import GROUP, SOURCE_GROUP
 
@@ -133,10 +134,6 @@ def _toml(value: Any) -> str:
     return str(value)
 
 
-EVERY_SINK = (("enabled", "true or false", "false"),)
-"""Keys that the engine itself takes in every sink's table."""
-
-
 def render(infos: Sequence[PluginInfo]) -> list[str]:
     """The lines that `wld plugins` prints."""
     lines = []
@@ -147,6 +144,8 @@ def render(infos: Sequence[PluginInfo]) -> list[str]:
         width = max((len(key.key) for key in info.keys), default=0)
         lines += [f"    {key.key:<{width}}  {key.type} = {key.default_text}" for key in info.keys]
     if any(info.kind == "sink" for info in infos):
-        common = ", ".join(f"{key} ({kind}, {default})" for key, kind, default in EVERY_SINK)
-        lines.append(f"A sink's keys go into [sinks.NAME] of wld.toml; every sink also takes {common}.")
+        lines.append("A sink's keys go into [sinks.NAME] of wld.toml. Every sink also takes:")
+        common = describe_keys(SinkTable)
+        width = max(len(key.key) for key in common)
+        lines += [f"    {key.key:<{width}}  {key.type} = {key.default_text}" for key in common]
     return lines or ["no plugin is installed"]

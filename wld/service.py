@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import trio
@@ -20,7 +21,9 @@ RESTART_MAX_S = 60.0
 HEALTHY_S = 60.0
 """A sink that ran this long starts its backoff over."""
 START_TIMEOUT_S = 60.0
-"""A recorder recovers left-over journals before it is ready."""
+"""A critical sink: a recorder recovers left-over journals before it is ready."""
+PATIENCE_S = 10.0
+"""Any other sink that is not ready by then holds up the start no longer; its events wait in its subscription."""
 
 
 class SinkEntry:
@@ -55,12 +58,14 @@ class Service:
         drain_timeout: float = 10.0,
         duration: float | None = None,
         beside: Sequence[Callable[[], Any]] = (),
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._source = source
         self._sinks = sinks
         self._drain_timeout = drain_timeout
         self._duration = duration
         self._beside = beside
+        self._watch = watch
         self._source_scope = trio.CancelScope()
         self._stopping = trio.Event()
         self.failures: list[Exception] = []
@@ -83,6 +88,10 @@ class Service:
         self, *, handle_signals: bool = True, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> int:
         """Run to the end; returns the exit status: 0, or 1 after a critical sink or the source failed."""
+        with self._watch():
+            return await self._run(handle_signals, task_status)
+
+    async def _run(self, handle_signals: bool, task_status: trio.TaskStatus[None]) -> int:
         async with trio.open_nursery() as nursery:
             if handle_signals:
                 await nursery.start(self._stop_on_signal)
@@ -90,8 +99,7 @@ class Service:
                 with self.ring, self._source_scope:
                     for entry in self._sinks:
                         subscription = self._subscribe(entry)
-                        with trio.fail_after(START_TIMEOUT_S):
-                            await sink_nursery.start(self._supervise, entry, subscription)
+                        await self._start(entry, subscription, sink_nursery)
                     for task in self._beside:
                         nursery.start_soon(task)
                     if self._duration is not None:
@@ -122,22 +130,34 @@ class Service:
     def _subscribe(self, entry: SinkEntry) -> Subscription:
         return self.ring.subscribe(entry.name, capacity=entry.capacity, overflow=entry.overflow)
 
+    async def _start(self, entry: SinkEntry, subscription: Subscription, nursery: trio.Nursery) -> None:
+        """Start one sink and wait until it is ready, or until waiting would cost the others."""
+        ready = trio.Event()
+        nursery.start_soon(self._supervise, entry, subscription, ready)
+        if entry.critical:
+            with trio.fail_after(START_TIMEOUT_S):
+                await ready.wait()
+            return
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await ready.wait()
+        if patience.cancelled_caught:
+            log.warning(
+                "sink %s is not ready after %g s; the run starts without waiting for it", entry.name, PATIENCE_S
+            )
+
     async def _supervise(
         self,
         entry: SinkEntry,
         subscription: Subscription,
-        *,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        ready: trio.Event,
     ) -> None:
         """Run one sink; a critical one that fails stops the run, another is restarted with backoff."""
         delay = RESTART_INITIAL_S
-        first = True
         try:
             while True:
                 begun = trio.current_time()
-                readiness = _Readiness(task_status if first else trio.TASK_STATUS_IGNORED)
                 try:
-                    await entry.create().run(subscription, task_status=readiness)
+                    await entry.create().run(subscription, task_status=_Readiness(ready))
                     if not self._stopping.is_set():
                         log.info("sink %s is finished", entry.name)
                     return
@@ -152,8 +172,7 @@ class Service:
                     log.error("sink %s failed and was detached: %s", entry.name, describe(error), exc_info=error)
                 finally:
                     self.ring.detach(subscription)
-                    readiness.settle()
-                    first = False
+                    ready.set()
                 if self._stopping.is_set():
                     return
                 if trio.current_time() - begun >= HEALTHY_S:
@@ -184,21 +203,14 @@ class Service:
 
 
 class _Readiness:
-    """Passes `started()` on once; a sink that ends before it is ready does not hold up the others."""
+    """A sink's task status; a sink may say `started()` more than once, and each time it is restarted."""
 
-    def __init__(self, status: trio.TaskStatus[None]) -> None:
-        self._status = status
-        self._is_settled = False
+    def __init__(self, ready: trio.Event) -> None:
+        self._ready = ready
 
     def started(self, value: None = None) -> None:
         """The sink is ready."""
-        if not self._is_settled:
-            self._is_settled = True
-            self._status.started()
-
-    def settle(self) -> None:
-        """The sink ended, ready or not."""
-        self.started()
+        self._ready.set()
 
 
 def describe(error: BaseException) -> str:
