@@ -8,7 +8,6 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -85,10 +84,9 @@ class SimSource:
         self._config = config
         self._bybit: BybitSource | None = None
 
-    @property
-    def statistics(self) -> Any:
-        """Of the Bybit source inside; None before it started."""
-        return self._bybit.statistics if self._bybit else None
+    def figures(self) -> dict[str, int]:
+        """Of the Bybit source inside; nothing before it started."""
+        return self._bybit.figures() if self._bybit else {}
 
     async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run both until cancelled."""

@@ -36,11 +36,12 @@ class _Topic:
         head, _, self.symbol = name.rpartition(".")
         self.prefix = head
         self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
+        self.recent: dict[str, None] = {}
         self.reset()
         self.last_time: int | None = None
 
     def reset(self) -> None:
-        """Forget everything that a fresh subscription starts without."""
+        """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
         self.last_update: int | None = None
         self.sequence: int | None = None
         self.awaiting = True
@@ -48,7 +49,6 @@ class _Topic:
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
         self.ticker: dict[str, Any] = {}
-        self.recent: dict[str, None] = {}
         self.dropped = 0
         self.lost_reason = GapReason.UPDATE_ID
         self.lost_time: int | None = None
@@ -148,6 +148,10 @@ class MarketDecoder:
         """(kind, sentence) worth a log line since the last call."""
         taken, self._notes = self._notes, []
         return taken
+
+    def note(self, kind: str, sentence: str) -> None:
+        """Add a sentence to what `take_notes` gives."""
+        self._notes.append((kind, sentence))
 
     def is_awaiting(self, topic: str) -> bool:
         """Whether a topic has not shown its first snapshot since it was (re)subscribed."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 import trio
 
+from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
 from wld.errors import RemoteProtocolError, UnitError
 from wld.events import (
@@ -27,6 +29,8 @@ from wld.events import (
 )
 from wld.ring import Publisher
 from wld.units import ms_to_ns, parse_fixed64
+
+log = logging.getLogger(__name__)
 
 _PREFIXED = re.compile(rb"^(\d{16,19})\s+(\{.*)$", re.DOTALL)
 """hftbacktest's collector: receive time in ns, a space, the message."""
@@ -86,7 +90,7 @@ class LineDecoder:
 
     def _bad(self, kind: str, sentence: str) -> Event:
         self.market.counters[kind] += 1
-        self.market._notes.append((kind, sentence))
+        self.market.note(kind, sentence)
         return self.market.make_gap(
             GapReason.UNDECODABLE,
             None,
@@ -176,11 +180,17 @@ class LineSource:
         self._file = file
         self._symbols = None if symbols in (None, ("all",)) else frozenset(symbols or ())
         self.decoder = LineDecoder()
+        self.lines = 0
+
+    def figures(self) -> dict[str, int]:
+        """What the status line says: lines read, and trouble by kind where there was any."""
+        return {"lines": self.lines, **self.decoder.market.counters, **self.decoder.counters}
 
     async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish every line's events; returns at the end of the input."""
         task_status.started()
-        rest = b""
+        rest, is_overlong = b"", False
+        complaints = Complaints(log)
         while True:
             # No limit: a pipe may be quiet for as long as it likes; a stop abandons the reading thread.
             chunk = await trio.to_thread.run_sync(_read, self._file, abandon_on_cancel=True)
@@ -188,11 +198,17 @@ class LineSource:
             if not chunk and rest:
                 lines, rest = [rest], b""
             events: list[Event] = []
+            if is_overlong and lines:
+                del lines[0]  # the end of the line that was given up
+                is_overlong = False
             if len(rest) > MAX_LINE:
-                events.append(self.decoder._bad("oversize", f"a line longer than {MAX_LINE >> 20} MiB"))
-                rest = b""
+                if not is_overlong:
+                    events.append(self.decoder._bad("oversize", f"a line longer than {MAX_LINE >> 20} MiB"))
+                is_overlong, rest = True, b""
+            self.lines += len(lines)
             for line in lines:
                 events += self.decoder.decode(line)
+            complaints.tell_all(self.decoder.market.take_notes())
             if self._symbols is not None:
                 events = [e for e in events if getattr(e, "symbol", None) in self._symbols or _is_for_all(e)]
             if events:

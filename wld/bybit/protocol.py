@@ -116,6 +116,8 @@ class BybitProtocol:
         self._out: list[str] = []
         self._is_open = False
         self.has_data = False
+        self.is_urgent = False
+        """Something came that `tick` has an answer to: call it now rather than in its turn."""
         for topic in topics:
             self._add(topic)
 
@@ -213,6 +215,9 @@ class BybitProtocol:
             self.has_data = True
         for topic, _ in self.decoder.take_resyncs():
             self._schedule_resync(topic, receive_time)
+            self.is_urgent = True
+        if self._out:
+            self.is_urgent = True
         return events
 
     def _answer(self, answer: Envelope, now: int) -> list[Event]:
@@ -294,6 +299,7 @@ class BybitProtocol:
         Raises:
             RetryableSourceError: the connection answers or delivers too little; reconnect.
         """
+        self.is_urgent = False
         if not self._is_open:
             return []
         for request_id, request in list(self._requests.items()):

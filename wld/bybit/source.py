@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
@@ -13,6 +12,7 @@ import trio
 from msgspec import structs
 
 from wld.bybit.backoff import Backoff, ConnectionBudget
+from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
@@ -29,8 +29,6 @@ MAINNET_WS = "wss://stream.bybit.com/v5/public/linear"
 TESTNET_WS = "wss://stream-testnet.bybit.com/v5/public/linear"
 SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
-LOG_AGAIN_S = 60.0
-"""A kind of trouble is logged once in this time; the rest is counted."""
 LISTED = ("Trading", "PreLaunch", "")
 
 
@@ -78,8 +76,7 @@ class BybitSource:
         self._instruments: dict[str, Instrument] = {}
         self._lines: list[_Line] = []
         self._refresh = trio.Event()
-        self._logged: dict[str, float] = {}
-        self._suppressed: Counter[str] = Counter()
+        self._complaints = Complaints(log)
         self.statistics = SourceStatistics()
 
     @property
@@ -108,6 +105,15 @@ class BybitSource:
             now = self._clock.now()
             for line in self._lines:
                 ring.publish(line.protocol.decoder.finish(now))
+
+    def figures(self) -> dict[str, int]:
+        """What the status line says: connects, messages, and trouble by kind where there was any."""
+        trouble = Counter(self.statistics.counters)
+        decoded: Counter[str] = Counter()
+        for line in self._lines:
+            decoded.update(line.protocol.decoder.counters)
+        trouble |= decoded  # a decoder's kind is noted as well: once is enough
+        return {"connects": self.statistics.connects, "messages": self.statistics.messages, **trouble}
 
     def _start_line(self, nursery: trio.Nursery, topics: list[str], ring: Publisher) -> None:
         line = _Line(self, topics)
@@ -198,16 +204,6 @@ class BybitSource:
                 log.warning("the wall clock jumped by %+.3f s; receive times stay in order", jump / 1e9)
             self._clock.jumps.clear()
 
-    def note(self, kind: str, sentence: str) -> None:
-        """Log a sentence, once per kind and minute; count what is kept back."""
-        now = time.monotonic()
-        if now - self._logged.get(kind, -LOG_AGAIN_S) < LOG_AGAIN_S:
-            self._suppressed[kind] += 1
-            return
-        self._logged[kind] = now
-        more = self._suppressed.pop(kind, 0)
-        log.warning("%s%s", sentence, f" (and {more} more of this kind)" if more else "")
-
 
 class _Line:
     """One connection: its protocol, and the tasks around the socket."""
@@ -225,6 +221,8 @@ class _Line:
             MarketDecoder(next_gap_id=source._gap_ids.__next__),
         )
         self._last_frame = 0.0
+        self._asked: float | None = None
+        """When the first ping went out after which nothing has come yet; None before the first ping."""
         self._stream: FrameStream | None = None
 
     async def run(self, ring: Publisher) -> None:
@@ -232,7 +230,9 @@ class _Line:
         backoff = Backoff(config.backoff_initial, config.backoff_max)
         while True:
             while (wait := source._budget.wait_for(trio.current_time())) > 0:
-                source.note("budget", f"too many new connections; waiting {wait:.0f} s, as the venue's limit asks")
+                source._complaints.tell(
+                    "budget", f"too many new connections; waiting {wait:.0f} s, as the venue's limit asks"
+                )
                 await trio.sleep(wait)
             source._budget.spend(trio.current_time())
             failure: list[RetryableSourceError] = []
@@ -254,6 +254,7 @@ class _Line:
         async with source._connect(source._url) as stream:
             source.statistics.connects += 1
             self._last_frame = trio.current_time()
+            self._asked = None
             log.info("connected to %s, %d topics", source._url, len(self.protocol.topics))
             try:
                 self._stream = stream
@@ -280,27 +281,36 @@ class _Line:
             if self.protocol.decoder.take_restarts():
                 source._refresh.set()
             self._note_protocol()
+            if self.protocol.is_urgent:
+                await self._send(self.protocol.tick(receive_time))
 
     def _note_protocol(self) -> None:
         for kind, sentence in self.protocol.take_notes():
             self._source.statistics.counters[kind] += 1
-            self._source.note(kind, sentence)
+            self._source._complaints.tell(kind, sentence)
 
     async def _heartbeat(self) -> None:
-        """Ping as the venue asks; a connection on which nothing at all comes back is given up."""
-        config = self._source._config
+        """Ping at the interval that the venue asks for; `_tick` looks whether anything comes back."""
         while True:
-            await trio.sleep(config.ping_interval)
+            await trio.sleep(self._source._config.ping_interval)
             await self._send([self.protocol.ping()])
-            sent = trio.current_time()
-            await trio.sleep(config.pong_timeout)
-            if self._last_frame < sent:
-                idle = trio.current_time() - self._last_frame
-                raise RetryableSourceError(f"{self._source._url}: silent for {idle:.0f} s, not even a pong")
+            if self._asked is None or self._last_frame >= self._asked:
+                self._asked = trio.current_time()
+
+    def _check_alive(self) -> None:
+        """Give up a connection on which nothing at all came since a ping. Raises: RetryableSourceError."""
+        if self._asked is None or self._last_frame >= self._asked:
+            return
+        now = trio.current_time()
+        if now - self._asked >= self._source._config.pong_timeout:
+            idle = now - self._last_frame
+            raise RetryableSourceError(f"{self._source._url}: silent for {idle:.0f} s, not even a pong")
 
     async def _tick(self) -> None:
+        interval = min(TICK_S, self._source._config.pong_timeout)
         while True:
-            await trio.sleep(TICK_S)
+            await trio.sleep(interval)
+            self._check_alive()
             await self._send(self.protocol.tick(self._source._clock.now()))
             self._note_protocol()
 
