@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from wld.errors import TapeDamaged, TapeError
+from wld.events import Gap, Instrument, Repair
+from wld.tape import columns as codec
 from wld.tape import layout, table
-from wld.tape.layout import Block, Column, Draft
+from wld.tape.columns import Column
+from wld.tape.layout import Block, Draft
 from wld.tape.table import Numbered, Table
 from wld.units import ABSENT
 
-BLOCK_ROWS = 8192
-BLOCK_LEVELS = 1 << 20
+BLOCK_ROWS = 65_536
+BLOCK_BOOKS = 8192
+BLOCK_LEVELS = 1 << 18
 RECORD = np.dtype([("event_ms", "<i8"), ("price", "<i8"), ("size", "<i8"), ("flags", "u1")])
 """The 25-byte trade: event time in ms, price and size 1e-8, side and flags."""
 _MS = 1_000_000
@@ -51,7 +56,7 @@ def _chunks(whole: Table) -> Iterable[Table]:
     while start < rows:
         before = int(ends[start - 1]) if start else 0
         fits = int(np.searchsorted(ends, before + BLOCK_LEVELS, side="right"))
-        end = min(max(fits, start + 1), start + BLOCK_ROWS, rows)
+        end = min(max(fits, start + 1), start + BLOCK_BOOKS, rows)
         yield table.cut(whole, start, end)
         start = end
 
@@ -67,7 +72,7 @@ def _encode(part: Table, pack: bool) -> list[Draft]:
         columns = _physical(part, pack)
         if many:
             columns["symbols"] = list(part.symbols)
-        payload, raw_length = layout.encode_columns(columns, pack=pack)
+        payload, raw_length = codec.encode_columns(columns, pack=pack, fast=_FAST.get(part.kind, frozenset()))
         draft = Draft(part.kind, layout.COLUMNS, symbol, len(part), payload, raw_length)
     if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
         if len(part) == 1:
@@ -84,18 +89,12 @@ def _encode(part: Table, pack: bool) -> list[Draft]:
 
 
 def _physical(part: Table, pack: bool) -> dict[str, Column]:
-    """The columns as they are stored: trade records in a journal, masks beside what is absent when packed."""
+    """The columns as they are stored: in a journal, the trades as records."""
     columns = dict(part.columns)
     if pack:
         for name, column in part.columns.items():
-            if not isinstance(column, list) and column.dtype == np.int64 and len(column) and column.min() == ABSENT:
-                there = column != ABSENT
-                if not there.any():
-                    del columns[name]
-                    continue
-                columns[f"{name}?"] = there.astype(np.int64)
-                last = np.maximum.accumulate(np.where(there, np.arange(len(column)), 0))
-                columns[name] = np.where(there[last], column[last], column[there][0])
+            if not isinstance(column, list) and column.dtype == np.int64 and len(column) and (column == ABSENT).all():
+                del columns[name]
     elif part.kind == layout.TRADE and not any(
         isinstance(columns[name], list) for name in ("event_time", "price", "size")
     ):
@@ -126,33 +125,32 @@ def decode_table(block: Block, payload: bytes, only: frozenset[str] | None = Non
         raise TapeDamaged(f"a {layout.KIND_NAMES[block.kind]} block cannot be read: {error!r}") from None
 
 
+_JSON_TYPES: dict[int, Any] = {
+    layout.GAP: list[tuple[int, Gap]],
+    layout.REPAIR: list[tuple[int, Repair]],
+    layout.INSTRUMENT: list[tuple[int, Instrument]],
+}
+_FAST = {layout.TRADE: frozenset(("price", "size", "event_time", "flags", "number"))}
+"""Columns that are read by the ten million: kept in forms that numpy takes apart quickly."""
 _ALWAYS = frozenset(("number", "symbol", "symbols", "bid_count", "ask_count"))
 _IN_RECORD = frozenset(("event_time", "price", "size", "flags"))
 
 
 def _decode_table(block: Block, payload: bytes, only: frozenset[str] | None) -> Table:
     if block.kind in table.RARE:
-        kind = table.RARE[block.kind]
-        numbers, events = [], []
-        for number, value in layout.parse_json(payload):
-            numbers.append(number)
-            events.append(msgspec.convert(value, kind))
-        part = table.from_events(block.kind, numbers, events)
+        pairs = layout.parse_json(payload, _JSON_TYPES[block.kind])
+        part = table.from_events(block.kind, [number for number, _ in pairs], [event for _, event in pairs])
         _check_count(block, part)
         return part
     if only is not None:
         wanted = only | _ALWAYS
         if wanted & _IN_RECORD:
             wanted |= {"record", "event_ns"}
-        only = wanted | {f"{name}?" for name in wanted}
-    columns = layout.decode_columns(payload, only)
+        only = wanted
+    columns = codec.decode_columns(payload, only)
     symbols: Sequence[str] = [block.symbol]
     if block.flags & layout.MANY_SYMBOLS:
         symbols = columns.pop("symbols")  # type: ignore[assignment]
-    for name in [name for name in columns if name.endswith("?")]:
-        there = np.asarray(columns.pop(name)) != 0
-        value = columns[name[:-1]]
-        columns[name[:-1]] = np.where(there, value, ABSENT)
     if "record" in columns:
         record = np.asarray(columns.pop("record")).view(RECORD)
         for name in ("price", "size", "flags"):

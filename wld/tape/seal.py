@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError
 from wld.events import BookDelta, BookSnapshot
 from wld.tape import layout, rows
+from wld.tape.columns import Column, encode_columns
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
 from wld.tape.table import Numbered
@@ -124,12 +127,12 @@ class BlockFile:
         """Append the index and the footer."""
         symbols = list(dict.fromkeys(draft.symbol for draft in self.written))
         place = {symbol: i for i, symbol in enumerate(symbols)}
-        columns: dict[str, layout.Column] = {"offset": layout.integer_column(list(self.offsets))}
+        columns: dict[str, Column] = {"offset": np.array(self.offsets, np.int64)}
         for name in INDEX_COLUMNS[1:]:
-            columns[name] = layout.integer_column([getattr(draft, name) for draft in self.written])
-        columns["symbol"] = layout.integer_column([place[draft.symbol] for draft in self.written])
+            columns[name] = np.array([getattr(draft, name) for draft in self.written], np.int64)
+        columns["symbol"] = np.array([place[draft.symbol] for draft in self.written], np.int64)
         columns["symbols"] = list(symbols)
-        payload, raw_length = layout.encode_columns(columns, pack=True)
+        payload, raw_length = encode_columns(columns, pack=True)
         index = Draft(layout.INDEX, layout.COLUMNS, "", len(self.offsets), payload, raw_length)
         offset = self.end
         self.put([index, Draft(layout.FOOTER, layout.ROWS, "", 0, offset.to_bytes(8, "little"), 8)])

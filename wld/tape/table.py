@@ -35,7 +35,7 @@ from wld.events import (
     Trade,
 )
 from wld.tape import layout
-from wld.tape.layout import Column, IntColumn
+from wld.tape.columns import Column, IntColumn
 from wld.units import ABSENT
 
 Numbered = tuple[int, Any]

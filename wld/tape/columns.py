@@ -1,0 +1,725 @@
+"""Owns the bytes of columns: integers, texts, ids, and the levels of book events. Pure; knows no events and no files.
+
+`data/FORMAT.md` is the specification. A journal stores integers as they are; a sealed file spends time on size: each
+column is tried in a few ways and the smallest is kept. Integer arithmetic is modulo 2^64, so that any int64 comes back.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from wld.errors import TapeDamaged
+from wld.units import ABSENT
+
+IntColumn = npt.NDArray[np.int64]
+Column = npt.NDArray[Any] | list[Any]
+"""int64 array; array of `V<n>` bytes; or a list of texts, wide integers and None."""
+_Bits = npt.NDArray[np.bool_]
+_U64 = npt.NDArray[np.uint64]
+
+MAX_BYTES = 64 * 1024 * 1024
+"""No block is larger, stored or decoded; a reader refuses longer lengths before it allocates."""
+MAX_ROWS = MAX_BYTES // 8
+
+RAW, TEXTS, BYTES, PACKED, WIDE, PRICES, SIZES = range(7)
+"""Column types."""
+HAS_ABSENT, MINUS, CHANGES, DELTA, ZIGZAG, MAGNITUDE = 1, 2, 4, 8, 16, 32
+"""Flags of packed integers, in the order in which they are applied."""
+_MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+_TOP_BITS = 2
+"""Of each value, kept in its magnitude class beside the length; with 3, classes would not fit a byte."""
+_SMALL = 16
+"""Bytes that no compressor makes smaller."""
+
+
+@functools.lru_cache(maxsize=4)
+def _compressor(thorough: bool) -> zstandard.ZstdCompressor:
+    # Short matches make planes of noise larger and slower: the entropy coder alone does better (benchmarks/tape_size).
+    level = 13 if thorough else 1
+    options = {} if thorough else {"min_match": 7}
+    parameters = zstandard.ZstdCompressionParameters.from_level(level, write_content_size=False, **options)
+    return zstandard.ZstdCompressor(compression_params=parameters)
+
+
+# Integers of any length, and streams ---------------------------------------------------------------------------------
+
+
+def varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the top bit says that more follow."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def signed_varint(value: int) -> bytes:
+    """0, -1, 1, -2, 2 … as 0, 1, 2, 3, 4 …"""
+    return varint(value << 1 if value >= 0 else (-value << 1) - 1)
+
+
+class _Reader:
+    """Takes a payload apart; refuses lengths beyond it, and a total beyond what a block may hold."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.at = 0
+        self.end = len(payload)
+        self.room = MAX_BYTES
+
+    def byte(self) -> int:
+        value = self.payload[self.at]
+        self.at += 1
+        return value
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+            if shift > 63:
+                raise TapeDamaged("a number of more than 64 bits")
+
+    def signed_varint(self) -> int:
+        value = self.varint()
+        return -(value + 1 >> 1) if value & 1 else value >> 1
+
+    def take(self, length: int) -> bytes:
+        if length > self.end - self.at:
+            raise TapeDamaged("lengths beyond the block")
+        self.at += length
+        return self.payload[self.at - length : self.at]
+
+    def text(self) -> str:
+        return self.take(self.byte()).decode()
+
+    def allow(self, length: int) -> None:
+        """Raises: TapeDamaged where `length` more bytes are more than a block may decode to."""
+        self.room -= length
+        if length < 0 or self.room < 0:
+            raise TapeDamaged("columns larger than a block may be")
+
+    def stream(self, expected: int | None = None) -> bytes:
+        length, stored = self.varint(), self.varint()
+        if expected is not None and length != expected:
+            raise TapeDamaged(f"a stream of {length} bytes, expected {expected}")
+        self.allow(length)
+        if not stored:
+            return self.take(length)
+        content = self.take(stored)
+        # The library trusts a size written in the frame over `max_output_size`; ours carry none.
+        if zstandard.frame_content_size(content) > length:
+            raise TapeDamaged("a frame larger than it says")
+        plain = zstandard.ZstdDecompressor().decompress(content, max_output_size=max(length, 1))
+        if len(plain) != length:
+            raise TapeDamaged(f"a stream of {len(plain)} bytes, expected {length}")
+        return plain
+
+
+def _stream(content: bytes | memoryview, *, pack: bool = True) -> bytes:
+    """Length, stored length or 0, and the bytes, compressed where that is smaller."""
+    length = len(content)
+    if pack and length > _SMALL:
+        best = _compressor(False).compress(content)
+        if len(best) < length * 0.9:  # not noise: worth a second, slower try
+            best = min(best, _compressor(True).compress(content), key=len)
+        if len(best) < length:
+            return varint(length) + varint(len(best)) + best
+    return varint(length) + b"\0" + bytes(content)
+
+
+# Packed integers -----------------------------------------------------------------------------------------------------
+#
+# flags, then: the bits of what is present (HAS_ABSENT); the sibling's name (MINUS); then numbers: the bits of what
+# differs from the row before (CHANGES); the first value (DELTA); base, step; and the offsets as byte planes or
+# magnitudes.
+
+
+def pack_integers(column: IntColumn, *, minus: tuple[str, IntColumn] | None = None, fast: bool = False) -> bytes:
+    """The smallest of some forms. `minus` names a sibling column that may be near; `fast` keeps to forms that are
+    read back quickly."""
+    head = b""
+    absent = 0
+    if len(column) and int(column.min()) == ABSENT:
+        there = column != ABSENT
+        absent = HAS_ABSENT
+        head = _bits(there)
+        column = column[there]
+        minus = (minus[0], minus[1][there]) if minus else None
+    flags, body = _numbers(column, fast)
+    best = bytes([absent | flags]) + head + body
+    if minus is not None and len(column):
+        # Where the sibling is absent the difference is far off, and then this is not the smallest.
+        flags, body = _numbers(_less(column, minus[1]), fast)
+        name = minus[0].encode()
+        other = bytes([absent | MINUS | flags]) + head + bytes([len(name)]) + name + body
+        best = min(best, other, key=len)
+    return best
+
+
+def _less(values: IntColumn, others: IntColumn) -> IntColumn:
+    """The differences modulo 2^64."""
+    return (values.view(np.uint64) - others.view(np.uint64)).view(np.int64)
+
+
+def _bits(mask: _Bits) -> bytes:
+    return _stream(np.packbits(mask, bitorder="little").tobytes())
+
+
+_TRIED = (
+    0,
+    DELTA,
+    DELTA | ZIGZAG,
+    MAGNITUDE,
+    DELTA | MAGNITUDE,
+    DELTA | MAGNITUDE | ZIGZAG,
+    ZIGZAG,
+    MAGNITUDE | ZIGZAG,
+)
+_TRIED_FAST = (0, DELTA)
+
+
+def _numbers(values: IntColumn, fast: bool) -> tuple[int, bytes]:
+    """(flags, body) of the smallest form, chosen by the beginning of a long column."""
+    count = len(values)
+    if not count or int(values.min()) == int(values.max()):
+        return 0, _form(values, 0)
+    sample = values if count <= _SAMPLE else values[:_SAMPLE]
+    forms = _TRIED_FAST if fast else _TRIED
+    changes = _changes(sample)
+    kept = int(np.count_nonzero(changes))
+    tried: dict[int, bytes] = {}
+    for flags in forms:
+        if flags & ZIGZAG and not flags & DELTA and int(sample.min()) >= 0:
+            continue
+        tried[flags] = _form(sample, flags)
+    if kept < len(sample) * (0.4 if fast else 0.9):
+        few = sample[changes]
+        for flags in (0, DELTA):
+            tried[flags | CHANGES] = _bits(changes) + _form(few, flags)
+    best = min(tried, key=lambda flags: len(tried[flags]))
+    if sample is values:
+        return best, tried[best]
+    if best & CHANGES:
+        changes = _changes(values)
+        return best, _bits(changes) + _form(values[changes], best & ~CHANGES)
+    return best, _form(values, best)
+
+
+_SAMPLE = 16_384
+
+
+def _changes(values: IntColumn) -> _Bits:
+    changed = np.empty(len(values), np.bool_)
+    changed[:1] = True
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return changed
+
+
+def _form(values: IntColumn, flags: int) -> bytes:
+    """Numbers without CHANGES."""
+    parts: list[bytes] = []
+    if flags & DELTA:
+        parts.append(signed_varint(int(values[0])))
+        values = _less(values[1:], values[:-1])
+    if flags & ZIGZAG:
+        base = 0
+        step = _common_divisor(np.abs(values).view(np.uint64))
+        if step > 1:
+            values = values // step
+        offsets = (values << 1 ^ values >> 63).view(np.uint64)
+    else:
+        base = int(values.min()) if len(values) else 0
+        if flags & MAGNITUDE:
+            base = min(base, 0)
+        offsets = values.view(np.uint64) - np.uint64(base & _MASK64)
+        step = _common_divisor(offsets)
+        if step > 1:
+            offsets = offsets // np.uint64(step)
+    parts += [signed_varint(base), varint(step)]
+    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(offsets, parts)
+    return b"".join(parts)
+
+
+def _common_divisor(offsets: _U64) -> int:
+    """The largest that divides all of them, below 2^63; 1 where they are all zero."""
+    rest = offsets[:_FEW]
+    step = 0
+    while True:
+        step = math.gcd(step, int(np.gcd.reduce(rest))) if len(rest) else step
+        if step == 1 or step >= 1 << 63:
+            return 1
+        rest = offsets[offsets % np.uint64(step) != 0][:_FEW] if step else offsets[offsets > 0][:_FEW]
+        if not len(rest):
+            return step or 1
+
+
+_FEW = 256
+
+
+def _put_planes(offsets: _U64, parts: list[bytes]) -> None:
+    width = (int(offsets.max()).bit_length() + 7) // 8 if len(offsets) else 0
+    parts.append(bytes([width]))
+    raw = offsets.view(np.uint8).reshape(-1, 8)
+    parts += [_stream(raw[:, i].tobytes()) for i in range(width)]
+
+
+def _put_magnitudes(offsets: _U64, parts: list[bytes]) -> None:
+    """Classes of magnitude, which compress, apart from the low bits, which do not."""
+    low = np.maximum(_bit_lengths(offsets) - (_TOP_BITS + 1), 0)
+    classes = (low << _TOP_BITS) + (offsets >> low.astype(np.uint64)).astype(np.int64)
+    parts.append(_stream(classes.astype(np.uint8).tobytes()))
+    counts = np.bincount(low, minlength=1)
+    order = np.argsort(low.astype(np.uint8), kind="stable")
+    groups: list[bytes] = []
+    at = int(counts[0])
+    for length in range(1, len(counts)):
+        count = int(counts[length])
+        if count:
+            group = offsets[order[at : at + count]]
+            at += count
+            bits = np.unpackbits(group.view(np.uint8).reshape(-1, 8), axis=1, count=length, bitorder="little")
+            groups.append(np.packbits(bits.reshape(-1), bitorder="little").tobytes())
+    parts.append(_stream(b"".join(groups)))
+
+
+def _bit_lengths(offsets: _U64) -> IntColumn:
+    """Bits of each value; 0 for 0."""
+    upper = np.frexp((offsets >> np.uint64(32)).astype(np.float64))[1].astype(np.int64)
+    lower = np.frexp((offsets & np.uint64(0xFFFF_FFFF)).astype(np.float64))[1].astype(np.int64)
+    return np.where(upper > 0, upper + 32, lower)
+
+
+def _get_integers(reader: _Reader, rows: int, done: Mapping[str, Column]) -> IntColumn:
+    """What `pack_integers` made; `done` are the columns before it."""
+    flags = reader.byte()
+    there = None
+    count = rows
+    if flags & HAS_ABSENT:
+        there = _get_bits(reader, rows)
+        count = int(np.count_nonzero(there))
+    sibling: IntColumn | None = None
+    if flags & MINUS:
+        name = reader.text()
+        other = done.get(name)
+        if other is None or isinstance(other, list) or other.dtype != np.int64 or len(other) != rows:
+            raise TapeDamaged(f"a column stands on {name}, which is not there")
+        sibling = other if there is None else other[there]
+    values = _get_numbers(reader, count, flags)
+    if sibling is not None:
+        values = (values.view(np.uint64) + sibling.view(np.uint64)).view(np.int64)
+    if there is None:
+        return values
+    out = np.full(rows, ABSENT, np.int64)
+    out[there] = values
+    return out
+
+
+def _get_numbers(reader: _Reader, count: int, flags: int) -> IntColumn:
+    reader.allow(8 * count)
+    if flags & CHANGES:
+        changed = _get_bits(reader, count)
+        if count and not changed[0]:
+            raise TapeDamaged("a first row that changes nothing")
+        few = _get_numbers(reader, int(np.count_nonzero(changed)), flags & ~CHANGES)
+        spread: IntColumn = few[np.cumsum(changed) - 1]
+        return spread
+    first = 0
+    if flags & DELTA:
+        first = reader.signed_varint()
+        count -= 1
+        if count < 0:
+            raise TapeDamaged("a difference without rows")
+    base, step = reader.signed_varint(), reader.varint()
+    values = (_get_magnitudes if flags & MAGNITUDE else _get_planes)(reader, count)
+    if flags & ZIGZAG:
+        values = (values >> np.uint64(1)) ^ (~(values & np.uint64(1)) + np.uint64(1))
+    if not flags & DELTA:
+        if step != 1:
+            values *= np.uint64(step)
+        if base:
+            values += np.uint64(base & _MASK64)
+        return values.view(np.int64)
+    total = np.empty(count + 1, np.uint64)
+    total[0] = 0
+    np.cumsum(values, out=total[1:])
+    if step != 1:
+        total *= np.uint64(step)
+    if base:
+        total += np.arange(count + 1, dtype=np.uint64) * np.uint64(base & _MASK64)
+    total += np.uint64(first & _MASK64)
+    return total.view(np.int64)
+
+
+def _get_bits(reader: _Reader, count: int) -> _Bits:
+    content = reader.stream((count + 7) // 8)
+    reader.allow(count)
+    return np.unpackbits(np.frombuffer(content, np.uint8), count=count, bitorder="little").view(np.bool_)
+
+
+def _get_planes(reader: _Reader, count: int) -> _U64:
+    width = reader.byte()
+    if width > 8:
+        raise TapeDamaged("numbers wider than 8 bytes")
+    planes = [np.frombuffer(reader.stream(count), np.uint8) for _ in range(width)]
+    if not planes:
+        return np.zeros(count, np.uint64)
+    if width == 1:
+        return planes[0].astype(np.uint64)
+    # Numpy adds up narrow numbers faster than wide ones.
+    kind: type[np.unsignedinteger[Any]] = np.uint16 if width == 2 else np.uint32 if width <= 4 else np.uint64
+    narrow: npt.NDArray[np.unsignedinteger[Any]] = planes[-1].astype(kind)
+    for plane in reversed(planes[:-1]):
+        np.left_shift(narrow, 8, out=narrow)
+        np.bitwise_or(narrow, plane, out=narrow)
+    return narrow.astype(np.uint64)
+
+
+def _get_magnitudes(reader: _Reader, count: int) -> _U64:
+    classes = np.frombuffer(reader.stream(count), np.uint8)
+    low = np.maximum((classes >> _TOP_BITS).astype(np.int16) - 1, 0).astype(np.uint8)
+    counts = np.bincount(low, minlength=1)
+    if len(counts) > 64 - _TOP_BITS:
+        raise TapeDamaged("numbers wider than 64 bits")
+    bits = np.frombuffer(reader.stream(), np.uint8)
+    values = (classes - (low << np.uint8(_TOP_BITS))).astype(np.uint64) << low.astype(np.uint64)
+    order = np.argsort(low, kind="stable")
+    row, at = int(counts[0]), 0
+    for length in range(1, len(counts)):
+        n = int(counts[length])
+        if n:
+            size = (n * length + 7) // 8
+            part = bits[at : at + size]
+            at += size
+            if len(part) != size:
+                raise TapeDamaged("too few bits")
+            grid = np.unpackbits(part, count=n * length, bitorder="little").reshape(n, length)
+            packed = np.zeros((n, 8), np.uint8)
+            packed[:, : (length + 7) // 8] = np.packbits(grid, axis=1, bitorder="little")
+            values[order[row : row + n]] |= packed.view(np.uint64).reshape(-1)
+            row += n
+    if at != len(bits):
+        raise TapeDamaged("too many bits")
+    return values
+
+
+# Levels of book events -----------------------------------------------------------------------------------------------
+
+
+class _Runs(NamedTuple):
+    """How levels lie: each event's bids, then its asks; a run is one event's levels of one side."""
+
+    is_bid: _Bits
+    """One a level."""
+    starts_run: _Bits
+    """One a level: the first of its run."""
+
+
+def _runs(bid_count: IntColumn, ask_count: IntColumn, levels: int) -> _Runs:
+    counts = np.empty(2 * len(bid_count), np.int64)
+    counts[::2], counts[1::2] = bid_count, ask_count
+    if len(counts) and (int(counts.min()) < 0 or int(counts.max()) > levels):
+        raise TapeDamaged("level counts and levels disagree")
+    ends = np.cumsum(counts)
+    if (int(ends[-1]) if len(ends) else 0) != levels:
+        raise TapeDamaged("level counts and levels disagree")
+    is_bid = np.repeat(np.tile(np.array([True, False]), len(bid_count)), counts)
+    starts_run = np.zeros(levels, np.bool_)
+    starts_run[(ends - counts)[counts > 0]] = True
+    return _Runs(is_bid, starts_run)
+
+
+def _pack_prices(prices: IntColumn, runs: _Runs) -> bytes:
+    """The first price of each run (bids, then asks), and the steps outwards from it."""
+    parts = [pack_integers(prices[runs.starts_run & side]) for side in (runs.is_bid, ~runs.is_bid)]
+    steps = np.zeros(len(prices), np.int64)
+    steps[1:] = _less(prices[1:], prices[:-1])
+    np.negative(steps, out=steps, where=runs.is_bid)
+    parts.append(pack_integers(steps[~runs.starts_run]))
+    return b"".join(parts)
+
+
+def _get_prices(reader: _Reader, rows: int, runs: _Runs) -> IntColumn:
+    firsts = []
+    for side in (runs.is_bid, ~runs.is_bid):
+        where = np.flatnonzero(runs.starts_run & side)
+        firsts.append((where, _get_integers(reader, len(where), {})))
+    steps = np.zeros(rows, np.int64)
+    steps[~runs.starts_run] = _get_integers(reader, rows - sum(len(where) for where, _ in firsts), {})
+    np.negative(steps, out=steps, where=runs.is_bid)
+    total = np.cumsum(steps)  # wraps, modulo 2^64
+    base = np.zeros(rows, np.int64)
+    for where, values in firsts:
+        base[where] = _less(values, total[where])
+    run_of = np.cumsum(runs.starts_run) - 1
+    prices: IntColumn = total + base[np.flatnonzero(runs.starts_run)][run_of]
+    return prices
+
+
+PLAIN, KNOWN, SORTED = range(3)
+"""How sizes are stored: as they stand; against the size before at the same side and price; or by price and side."""
+
+
+def _by_price(prices: IntColumn, is_bid: _Bits) -> tuple[IntColumn, _Bits]:
+    """(order by price, asks before bids, stable; which is the first of its price and side)."""
+    base = int(prices.min()) if len(prices) else 0
+    offsets = prices.view(np.uint64) - np.uint64(base & _MASK64)
+    step = _common_divisor(offsets)
+    keys = offsets // np.uint64(step)
+    if len(keys) and int(keys.max()) < 1 << 15:  # numpy sorts 16 bits by radix, ten times as fast
+        narrow: npt.NDArray[Any] = keys.astype(np.uint16) << np.uint16(1) | is_bid
+        order = np.argsort(narrow, kind="stable")
+        there = narrow[order]
+        first = np.ones(len(order), np.bool_)
+        np.not_equal(there[1:], there[:-1], out=first[1:])
+    else:
+        order = np.lexsort((is_bid, keys))
+        first = np.ones(len(order), np.bool_)
+        first[1:] = (keys[order][1:] != keys[order][:-1]) | (is_bid[order][1:] != is_bid[order][:-1])
+    return order, first
+
+
+def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs) -> bytes:
+    modes = (PLAIN, KNOWN, SORTED) if len(sizes) >= _SMALL else (PLAIN,)
+    if len(sizes) > 2 * _SAMPLE:
+        # Whole runs of the beginning decide.
+        few = int(np.flatnonzero(runs.starts_run[: 2 * _SAMPLE])[-1])
+        part = _Runs(runs.is_bid[:few], runs.starts_run[:few])
+        modes = (min(modes, key=lambda mode: len(_sizes(mode, sizes[:few], prices[:few], part))),)
+    return min((_sizes(mode, sizes, prices, runs) for mode in modes), key=len)
+
+
+def _sizes(mode: int, sizes: IntColumn, prices: IntColumn, runs: _Runs) -> bytes:
+    if mode == PLAIN:
+        return bytes([PLAIN]) + pack_integers(sizes)
+    order, first = _by_price(prices, runs.is_bid)
+    zero = sizes == 0
+    if mode == SORTED:
+        by_price = sizes[order]
+        return bytes([SORTED]) + _bits(zero) + pack_integers(by_price[by_price != 0])
+    before, known = _before(sizes, zero, order, first)
+    deltas = pack_integers(_less(sizes, before)[known])
+    return bytes([KNOWN]) + _bits(zero) + deltas + pack_integers(sizes[~zero & ~known])
+
+
+def _before(sizes: IntColumn, zero: _Bits, order: IntColumn, first: _Bits) -> tuple[IntColumn, _Bits]:
+    """(size before at the same side and price, whether there is one and neither it nor the new one is zero)."""
+    known_there = np.zeros(len(order), np.bool_)
+    known_there[1:] = ~first[1:] & ~zero[order][1:] & ~zero[order][:-1]
+    before = np.zeros(len(order), np.int64)
+    before[order[1:]] = sizes[order[:-1]]
+    known = np.empty(len(order), np.bool_)
+    known[order] = known_there
+    return before, known
+
+
+def _get_sizes(reader: _Reader, rows: int, prices: IntColumn, runs: _Runs) -> IntColumn:
+    mode = reader.byte()
+    if mode == PLAIN:
+        return _get_integers(reader, rows, {})
+    if mode not in (KNOWN, SORTED):
+        raise TapeDamaged(f"sizes of an unknown kind {mode}")
+    order, first = _by_price(prices, runs.is_bid)
+    zero = _get_bits(reader, rows)
+    sizes = np.zeros(rows, np.int64)
+    if mode == SORTED:
+        sizes[order[~zero[order]]] = _get_integers(reader, int(np.count_nonzero(~zero)), {})
+        return sizes
+    _, known = _before(sizes, zero, order, first)
+    sizes[known] = _get_integers(reader, int(np.count_nonzero(known)), {})
+    new = ~zero & ~known
+    sizes[new] = _get_integers(reader, int(np.count_nonzero(new)), {})
+    # In the order of side and price: sums that start anew wherever nothing was known.
+    values = sizes[order]
+    total = np.cumsum(values)
+    starts = np.flatnonzero(~known[order])
+    run_of = np.cumsum(~known[order]) - 1
+    values = total - (total[starts] - values[starts])[run_of]
+    sizes[order] = values
+    return sizes
+
+
+# Columns -------------------------------------------------------------------------------------------------------------
+
+NEAR: Mapping[str, str] = {
+    "sent_time": "event_time", "receive_time": "sent_time", "mark_price": "last_price", "index_price": "mark_price",
+    "bid_price": "last_price", "ask_price": "bid_price",
+}  # fmt: skip
+"""Columns that may be stored as their difference from another that stands before them."""
+LEVELS = ("level_price", "level_size")
+_PACKED_MEMORY, _LEVEL_MEMORY, _TEXT_MEMORY = 32, 64, 8
+"""Bytes that decoding takes at most: a packed row, a level, a byte of text."""
+
+
+def encode_columns(
+    columns: Mapping[str, Column], *, pack: bool, fast: frozenset[str] = frozenset()
+) -> tuple[bytes, int]:
+    """(payload, bytes that decoding it takes at most): every column with its name. `pack` spends time on size, less
+    for those in `fast`; a column stands after what it is stored against, levels after their counts."""
+    parts: list[bytes] = [len(columns).to_bytes(2, "little")]
+    memory = 0
+    runs: _Runs | None = None
+    before: dict[str, Column] = {}
+    for name, column in columns.items():
+        if isinstance(column, list):
+            wide = _pack_wide(column) if pack else None
+            text = msgspec.json.encode(column) if wide is None else b""
+            kind, body = (TEXTS, _stream(text, pack=pack)) if wide is None else (WIDE, wide)
+            memory += _TEXT_MEMORY * len(text) if wide is None else 3 * _PACKED_MEMORY * len(column)
+        elif column.dtype != np.int64:
+            kind, body = BYTES, varint(column.dtype.itemsize) + _stream(column.tobytes(), pack=pack)
+            memory += column.nbytes
+        elif not pack:
+            kind, body = RAW, column.tobytes()
+            memory += column.nbytes
+        elif name in LEVELS and not isinstance(columns["level_price"], list):
+            runs = runs or _runs(np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"]), len(column))
+            prices = np.asarray(columns["level_price"])
+            kind, body = (
+                (PRICES, _pack_prices(column, runs))
+                if name == "level_price"
+                else (SIZES, _pack_sizes(column, prices, runs))
+            )
+            memory += _LEVEL_MEMORY * len(column)
+        else:
+            near = before.get(NEAR.get(name, ""))
+            minus = None
+            if near is not None and not isinstance(near, list) and len(near) == len(column):
+                minus = (NEAR[name], near)
+            kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast)
+            memory += _PACKED_MEMORY * len(column)
+        label = name.encode()
+        parts += (bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body)), body)
+        before[name] = column
+    payload = b"".join(parts)
+    return payload, max(memory, len(payload))
+
+
+def _pack_wide(column: list[Any]) -> bytes | None:
+    """Integers of up to 127 bits and None, as two columns; None where there is anything else."""
+    present = [value for value in column if value is not None]
+    if not all(type(value) is int and value.bit_length() < 127 for value in present):
+        return None
+    low = np.array([value & _MASK64 for value in present], np.uint64).view(np.int64)
+    high = np.array([value >> 64 for value in present], np.int64)
+    there = np.array([value is not None for value in column], np.bool_)
+    parts = [_bits(there)]
+    for half in (low, high):
+        flags, body = _numbers(half, False)
+        parts += [bytes([flags]), body]
+    return b"".join(parts)
+
+
+def _get_wide(reader: _Reader, rows: int) -> list[int | None]:
+    there = _get_bits(reader, rows)
+    count = int(np.count_nonzero(there))
+    reader.allow(_PACKED_MEMORY * rows)
+    low, high = (_get_numbers(reader, count, reader.byte() & ~(HAS_ABSENT | MINUS)) for _ in range(2))
+    values = iter([h * (1 << 64) + v for v, h in zip(low.view(np.uint64).tolist(), high.tolist(), strict=True)])
+    return [next(values) if is_there else None for is_there in there.tolist()]
+
+
+_texts = msgspec.json.Decoder(list[str | int | None])
+
+
+class _Entry(NamedTuple):
+    kind: int
+    rows: int
+    start: int
+    end: int
+
+
+def decode_columns(payload: bytes, only: frozenset[str] | None = None) -> dict[str, Column]:
+    """The columns of a payload, or those of them named in `only`, and whatever those stand on.
+
+    Raises:
+        TapeDamaged: the bytes are not what `encode_columns` makes, or would take more than a block may.
+    """
+    try:
+        return _decode_columns(payload, only)
+    except TapeDamaged:
+        raise
+    except (ValueError, IndexError, KeyError, OverflowError, RecursionError, TypeError) as error:
+        raise TapeDamaged(f"a block's columns cannot be read: {error}") from None
+    except (zstandard.ZstdError, MemoryError, msgspec.MsgspecError) as error:
+        raise TapeDamaged(f"a block's columns cannot be decompressed: {error}") from None
+
+
+def _decode_columns(payload: bytes, only: frozenset[str] | None) -> dict[str, Column]:
+    reader = _Reader(payload)
+    entries: dict[str, _Entry] = {}
+    for _ in range(int.from_bytes(reader.take(2), "little")):
+        name, kind, rows, length = reader.text(), reader.byte(), reader.varint(), reader.varint()
+        if rows > MAX_ROWS:
+            raise TapeDamaged(f"column {name}: lengths beyond its block")
+        entries[name] = _Entry(kind, rows, reader.at, reader.at + length)
+        reader.take(length)
+    if reader.at != reader.end:
+        raise TapeDamaged("bytes after the last column")
+    wanted = set(entries) if only is None else only & set(entries)
+    for name, other in reversed(list(NEAR.items())):
+        if name in wanted and other in entries:
+            wanted = wanted | {other}
+    if wanted & set(LEVELS):
+        wanted = wanted | {"bid_count", "ask_count", "level_price"}
+    done: dict[str, Column] = {}
+    runs: _Runs | None = None
+    for name, entry in entries.items():
+        if name not in wanted:
+            continue
+        reader.at, reader.end = entry.start, entry.end
+        if entry.kind in (PRICES, SIZES):
+            reader.allow(2 * entry.rows)
+            runs = runs or _runs(done["bid_count"], done["ask_count"], entry.rows)  # type: ignore[arg-type]
+            if len(runs.is_bid) != entry.rows:
+                raise TapeDamaged("level counts and levels disagree")
+        if entry.kind == PRICES:
+            assert runs is not None
+            done[name] = _get_prices(reader, entry.rows, runs)
+        elif entry.kind == SIZES:
+            assert runs is not None
+            done[name] = _get_sizes(reader, entry.rows, np.asarray(done["level_price"]), runs)
+        else:
+            done[name] = _GET[entry.kind](reader, entry.rows, done)
+        if reader.at != reader.end or len(done[name]) != entry.rows:
+            raise TapeDamaged(f"column {name}: lengths disagree")
+    return done
+
+
+def _get_raw(reader: _Reader, rows: int, done: Mapping[str, Column]) -> Column:
+    reader.allow(8 * rows)
+    return np.frombuffer(reader.take(8 * rows), "<i8")
+
+
+def _get_texts(reader: _Reader, rows: int, done: Mapping[str, Column]) -> Column:
+    text = reader.stream()
+    reader.allow((_TEXT_MEMORY - 1) * len(text))
+    return _texts.decode(text)
+
+
+def _get_bytes(reader: _Reader, rows: int, done: Mapping[str, Column]) -> Column:
+    width = reader.varint()
+    if not width:
+        raise TapeDamaged("values of no width")
+    return np.frombuffer(reader.stream(rows * width), np.dtype(f"V{width}"))
+
+
+_GET: dict[int, Callable[[_Reader, int, Mapping[str, Column]], Column]] = {
+    RAW: _get_raw,
+    TEXTS: _get_texts,
+    BYTES: _get_bytes,
+    PACKED: _get_integers,
+    WIDE: lambda reader, rows, done: _get_wide(reader, rows),
+}
