@@ -170,6 +170,46 @@ def sim(port: int, host: str, symbols: str, seed: int, rate: float, faults: str)
     return 0
 
 
+@cli.command("serve")
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--port", default=8765, show_default=True, help="0 takes any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--symbols", default=None, help="Such as WLDUSDT,BTCUSDT (default: all recorded).")
+@click.option("--speed", default="1", show_default=True, help="1, 10x, or max: as fast as the slowest client takes it.")
+@click.option("--loop", is_flag=True, help="Begin again at the end, with later times and other trade ids.")
+def serve_tapes(paths: tuple[str, ...], port: int, host: str, symbols: str | None, speed: str, loop: bool) -> int:
+    """Serve recorded tapes in the exchange's own protocol, from the first subscribe to their end."""
+    from wld.exchange import serve
+
+    logs.set_up("info", "text", None)
+    try:
+        pace = configuration.parse_speed(speed)
+    except ValueError as error:
+        raise ConfigError(f"--speed: {error}") from None
+    chosen = None if symbols is None else tuple(s.strip() for s in symbols.split(",") if s.strip())
+    config = serve.ServeConfig(tuple(map(Path, paths)), chosen, pace, loop, host, port)
+
+    async def run_server() -> None:
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(serve.serve_tapes, config)
+            market = address.venue.market
+            click.echo(f"WebSocket {address.ws_url}\nREST      {address.rest_url}")
+            for symbol in market.symbols[:20]:
+                depths = " ".join(f"orderbook.{depth}.{symbol}" for depth in market.depths(symbol))
+                click.echo(f"topics    {depths} publicTrade.{symbol} tickers.{symbol} allLiquidation.{symbol}")
+            if len(market.symbols) > 20:
+                click.echo(f"          … and those of {len(market.symbols) - 20} more symbols")
+            click.echo("The recording starts with the first subscribe.")
+
+    try:
+        trio.run(run_server)
+    except* KeyboardInterrupt:
+        pass
+    except* WldError as group:
+        raise group.exceptions[0] from None
+    return 0
+
+
 @cli.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -5,6 +5,7 @@ Does not own the listening socket (server) nor the numbers (market). Shapes and 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -34,12 +35,14 @@ class ApiError(Exception):
         self.message = message
 
 
-def _category(query: Query) -> None:
+def check_category(query: Query) -> None:
+    """Raises: ApiError where the category is not linear."""
     if query.get("category") != "linear":
         raise ApiError(10001, "params error: Category is invalid")
 
 
-def _limit(query: Query, default: int, most: int) -> int:
+def limit_of(query: Query, default: int, most: int) -> int:
+    """The `limit` asked for. Raises: ApiError."""
     text = query.get("limit", "")
     if not text:
         return default
@@ -58,7 +61,7 @@ def _symbol(market: Market, query: Query) -> SymbolMarket:
         raise ApiError(10001, f"params error: symbol invalid {name.lower()}") from None
 
 
-def _page(symbols: list[str], query: Query, size: int) -> tuple[list[str], str]:
+def page_of(symbols: list[str], query: Query, size: int) -> tuple[list[str], str]:
     """One page of names after the cursor, and the next cursor ("" at the end)."""
     cursor = query.get("cursor", "")
     start = 0
@@ -79,17 +82,17 @@ def time_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
 
 def instruments_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/instruments-info`: alphabetical, 500 a page unless asked otherwise."""
-    _category(query)
+    check_category(query)
     if query.get("symbol"):
         try:
             names, cursor = [market.symbol(query["symbol"]).spec.symbol], ""
         except KeyError:
             names, cursor = [], ""
     else:
-        size = _limit(query, 500, 1000)
+        size = limit_of(query, 500, 1000)
         base = query.get("baseCoin")
         wanted = [name for name in market.symbols if base in (None, "", market.symbol(name).spec.base)]
-        names, cursor = _page(wanted, query, size)
+        names, cursor = page_of(wanted, query, size)
     if query.get("status") not in (None, "", "Trading"):
         names, cursor = [], ""
     rows = [market.symbol(name).spec.instrument_row() for name in names]
@@ -98,20 +101,20 @@ def instruments_result(market: Market, query: Query, now_ms: int) -> dict[str, A
 
 def risk_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/risk-limit`: all tiers of one symbol, or of 15 symbols a page."""
-    _category(query)
+    check_category(query)
     if query.get("symbol"):
         names, cursor = [_symbol(market, query).spec.symbol], ""
     else:
-        names, cursor = _page(market.symbols, query, _RISK_PAGE)
+        names, cursor = page_of(market.symbols, query, _RISK_PAGE)
     rows = [row for name in names for row in market.symbol(name).spec.risk_rows()]
     return {"category": "linear", "list": rows, "nextPageCursor": cursor}
 
 
 def trades_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/recent-trade`: newest first; execId is the trade id of the WebSocket."""
-    _category(query)
+    check_category(query)
     symbol = _symbol(market, query)
-    limit = _limit(query, 500, 1000)
+    limit = limit_of(query, 500, 1000)
     spec = symbol.spec
     rows = [
         {
@@ -132,16 +135,16 @@ def trades_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
 
 def book_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/orderbook`: the state of the 1,000-level topic, numbers without trailing zeros."""
-    _category(query)
+    check_category(query)
     symbol = _symbol(market, query)
-    limit = _limit(query, 25, 1000)
+    limit = limit_of(query, 25, 1000)
     body = market.snapshot(f"orderbook.1000.{symbol.spec.symbol}")
     assert body is not None
     book = body["data"]
     return {
         "s": symbol.spec.symbol,
-        "b": [[_plain(price), _plain(size)] for price, size in book["b"][:limit]],
-        "a": [[_plain(price), _plain(size)] for price, size in book["a"][:limit]],
+        "b": [[plain(price), plain(size)] for price, size in book["b"][:limit]],
+        "a": [[plain(price), plain(size)] for price, size in book["a"][:limit]],
         "ts": body["ts"],
         "u": book["u"],
         "seq": book["seq"],
@@ -151,7 +154,7 @@ def book_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
 
 def tickers_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/tickers`: the names and numbers of the WebSocket."""
-    _category(query)
+    check_category(query)
     names = [_symbol(market, query).spec.symbol] if query.get("symbol") else market.symbols
     rows = []
     for name in names:
@@ -165,12 +168,12 @@ def tickers_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
 
 def interest_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]:
     """`/v5/market/open-interest`: both sides and single, newest first."""
-    _category(query)
+    check_category(query)
     symbol = _symbol(market, query)
     interval = _INTERVALS.get(query.get("intervalTime", ""))
     if interval is None:
         raise ApiError(10001, "params error: Interval invalid")
-    limit = _limit(query, 50, 200)
+    limit = limit_of(query, 50, 200)
     spec = symbol.spec
     rows = [
         {
@@ -184,8 +187,9 @@ def interest_result(market: Market, query: Query, now_ms: int) -> dict[str, Any]
     return {"symbol": spec.symbol, "category": "linear", "list": rows[:limit], "nextPageCursor": ""}
 
 
-_Endpoint = Callable[[Market, Query, int], dict[str, Any]]
-ENDPOINTS: dict[str, _Endpoint] = {
+Endpoint = Callable[[Any, Query, int], dict[str, Any]]
+"""The market behind, the query, the time in ms, to the `result`. Raises: ApiError."""
+ENDPOINTS: dict[str, Endpoint] = {
     "/v5/market/time": time_result,
     "/v5/market/instruments-info": instruments_result,
     "/v5/market/risk-limit": risk_result,
@@ -196,17 +200,27 @@ ENDPOINTS: dict[str, _Endpoint] = {
 }
 
 
-def answer(market: Market, path: str, query: Query, now_ms: int) -> dict[str, Any]:
+def answer(
+    market: Any, path: str, query: Query, now_ms: int, endpoints: Mapping[str, Endpoint] = ENDPOINTS
+) -> dict[str, Any]:
     """The whole envelope for one request, errors included."""
     try:
-        code, message, result = 0, "OK", ENDPOINTS[path](market, query, now_ms)
+        code, message, result = 0, "OK", endpoints[path](market, query, now_ms)
     except ApiError as error:
         code, message, result = error.code, error.message, {}
     return {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {}, "time": now_ms}
 
 
-def routes(market: Market, now_ms: Callable[[], int], refused: Callable[[], int | None]) -> list[Route]:
-    """The endpoints as starlette routes; `refused` gives an HTTP status while REST is down, else None."""
+def routes(
+    market: Any,
+    now_ms: Callable[[], int],
+    refused: Callable[[], int | None],
+    endpoints: Mapping[str, Endpoint] = ENDPOINTS,
+) -> list[Route]:
+    """The endpoints as starlette routes; `refused` gives an HTTP status while REST is down, else None.
+
+    The rate limit runs on this host's clock, whatever time the market shows.
+    """
     requests: dict[str, deque[int]] = {}
 
     def endpoint(path: str) -> Callable[[Request], Awaitable[Response]]:
@@ -214,20 +228,21 @@ def routes(market: Market, now_ms: Callable[[], int], refused: Callable[[], int 
             status = refused()
             if status is not None:
                 return Response(status_code=status)
-            now = now_ms()
+            now = time.monotonic_ns() // 1_000_000
             recent = requests.setdefault(request.client.host if request.client else "", deque())
             while recent and recent[0] <= now - RATE_WINDOW_MS:
                 recent.popleft()
             if len(recent) >= RATE_LIMIT:
                 return Response("access too frequent", status_code=403)
             recent.append(now)
-            body = msgspec.json.encode(answer(market, path, request.query_params, now))
+            body = msgspec.json.encode(answer(market, path, request.query_params, now_ms(), endpoints))
             return Response(body, media_type="application/json")
 
         return serve
 
-    return [Route(path, endpoint(path), methods=["GET"]) for path in ENDPOINTS]
+    return [Route(path, endpoint(path), methods=["GET"]) for path in endpoints]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A decimal without trailing zeros."""
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -423,10 +423,17 @@ async def serve_venue(venue: Venue, host: str, port: int, is_ready: Callable[[in
     async with trio.open_nursery() as nursery:
         venue.nursery = nursery
         handler = partial(venue.serve_stream, app, _hypercorn())
-        await nursery.start(partial(trio.serve_listeners, handler, listeners))
+        accepting = trio.CancelScope()
+
+        async def accept(task_status: trio.TaskStatus[Any]) -> None:
+            with accepting:
+                await trio.serve_listeners(handler, listeners, handler_nursery=nursery, task_status=task_status)
+
+        await nursery.start(accept)
         is_ready(listeners[0].socket.getsockname()[1])
         try:
             await venue.drive()
+            accepting.cancel()
             await _leave(venue)
             nursery.cancel_scope.cancel()
         finally:
