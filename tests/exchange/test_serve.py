@@ -6,8 +6,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -256,77 +254,82 @@ def test_a_ticker_field_that_is_gone_makes_a_snapshot() -> None:
     assert bodies[1]["data"] == {"symbol": "AAAUSDT", "bid1Price": "1", "bid1Size": "2"}  # a quote travels as a pair
 
 
-@pytest.fixture
-def served(tape: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The real program on a free port; gives its WebSocket address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wld", "serve", str(tape), "--port", "0", "--speed", "4"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    yield process.stdout.readline().split()[1], process
-    process.kill()
-    process.communicate()
+class Served:
+    """The real program on a free port."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wld", "serve", *arguments, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().split()[1]
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
-def test_pybit_follows_a_recording_with_its_book_consistent(
-    served: tuple[str, subprocess.Popen[str]], tape: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The venue's own client, unmodified but for the address."""
-    from pybit import unified_trading
+PYBIT = """
+import json, os, sys, threading
+from pybit import unified_trading
+unified_trading.PUBLIC_WSS = sys.argv[1].replace("linear", "{CHANNEL_TYPE}")
+books, trades, enough = [], [], threading.Event()
+def on_book(message):
+    books.append(json.dumps(message["data"]))  # pybit goes on with the same object
+    if len(books) >= 40: enough.set()
+client = unified_trading.WebSocket(testnet=False, channel_type="linear")
+client.orderbook_stream(50, "AAAUSDT", on_book)
+client.trade_stream("AAAUSDT", lambda message: trades.extend(row["i"] for row in message["data"]))
+enough.wait(25)
+print(json.dumps([[json.loads(book) for book in books[:40]], trades]), flush=True)
+os._exit(0)
+"""
 
-    url, process = served
-    monkeypatch.setattr(unified_trading, "PUBLIC_WSS", url.replace("linear", "{CHANNEL_TYPE}"))
-    books: list[Any] = []
-    trades: list[str] = []
-    enough = threading.Event()
 
-    def on_book(message: Any) -> None:
-        books.append(json.loads(json.dumps(message["data"])))  # pybit goes on with the same object
-        if len(books) >= 40:
-            enough.set()
-
-    client = unified_trading.WebSocket(testnet=False, channel_type="linear")
-    try:
-        client.orderbook_stream(50, "AAAUSDT", on_book)
-        client.trade_stream("AAAUSDT", lambda message: trades.extend(row["i"] for row in message["data"]))
-        assert enough.wait(20)
-    finally:
-        client.exit()
-    recorded = wld.open_tape(tape)
-    known = {trade.trade_id for trade in recorded if isinstance(trade, wld.Trade)}
+def test_pybit_follows_a_recording_with_its_book_consistent(tape: Path) -> None:
+    """The venue's own client, unmodified but for the address; its book is the recorded one at every update id."""
+    with Served(str(tape), "--speed", "4", "--loop") as served:
+        done = subprocess.run(
+            [sys.executable, "-c", PYBIT, served.url], capture_output=True, text=True, timeout=40, check=True
+        )
+    books, trades = json.loads(done.stdout)
+    recorded = list(wld.open_tape(tape))
     assert trades
-    assert set(trades) <= known
+    assert set(trades) & {trade.trade_id for trade in recorded if isinstance(trade, wld.Trade)}
     updates = [book["u"] for book in books]
-    assert updates == list(range(updates[0], updates[0] + len(books)))
-    mine = wld.OrderBook("AAAUSDT")
-    states: dict[int, tuple[Any, Any]] = {}
+    assert updates == list(range(updates[0], updates[0] + 40))
+    truth = wld.OrderBook("AAAUSDT")
+    states: dict[int, Any] = {}
     for event in recorded:
         if isinstance(event, wld.BookSnapshot | wld.BookDelta) and event.symbol == "AAAUSDT":
-            mine.apply(event)
-            states[event.update_id] = (mine.bids(), mine.asks())
-    last = books[-1]
-    bids = sorted(((wld.parse_fixed(p), wld.parse_fixed(s)) for p, s in last["b"]), reverse=True)
-    asks = sorted((wld.parse_fixed(p), wld.parse_fixed(s)) for p, s in last["a"])
-    assert last["u"] in states
-    assert process.poll() is None
-    assert len(bids) == len(asks) == 50
+            truth.apply(event)
+            states[event.update_id] = (truth.bids(), truth.asks())
+    for book in books:
+        bids = sorted(((wld.parse_fixed(p), wld.parse_fixed(s)) for p, s in book["b"]), reverse=True)
+        asks = sorted((wld.parse_fixed(p), wld.parse_fixed(s)) for p, s in book["a"])
+        assert (bids, asks) == states[book["u"]]
 
 
-def test_wld_records_from_a_served_tape_what_is_on_the_tape(
-    served: tuple[str, subprocess.Popen[str]], tape: Path, tmp_path: Path
-) -> None:
-    url, process = served
-    command = [sys.executable, "-m", "wld", "--source", url, "--sinks", "recorder", "--data-dir", str(tmp_path / "b")]
-    recorder = subprocess.Popen([*command, "--symbols", ",".join(SYMBOLS)], stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == 0, errors
-    finally:
-        recorder.terminate()
-        _, log = recorder.communicate(timeout=20)
+def test_wld_records_from_a_served_tape_what_is_on_the_tape(tape: Path, tmp_path: Path) -> None:
+    with Served(str(tape), "--speed", "max") as served:
+        command = [sys.executable, "-m", "wld", "--source", served.url, "--sinks", "recorder"]
+        recorder = subprocess.Popen(
+            [*command, "--data-dir", str(tmp_path / "b"), "--symbols", ",".join(SYMBOLS)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            _, errors = served.process.communicate(timeout=30)
+            assert served.process.returncode == 0, errors
+        finally:
+            recorder.terminate()
+            _, log = recorder.communicate(timeout=20)
     assert recorder.returncode == 0, log
     again = list(wld.open_tape(tmp_path / "b"))
     assert plain(again) == plain(list(wld.open_tape(tape)))
