@@ -41,6 +41,9 @@ TICK_S = 0.01
 QUEUE_FRAMES = 20_000
 """Frames a client may be behind: some 10 s of 172 symbols; whoever is slower is disconnected."""
 LEAVE_TIMEOUT_S = 10.0
+ANSWER_DELAY_S = 0.03
+"""What the network and the venue take to answer a subscribe. pybit 5.17 notes a request after it has sent it, and its
+thread dies of an answer that is there sooner."""
 _MAX_LAG_MS = 30_000
 _CATCH_UP_MS = 500
 
@@ -233,6 +236,7 @@ class Venue:
             frame = _encode(reply.body).decode()
             if reply.body["op"] == "subscribe":
                 self.subscribed()
+                await trio.sleep(ANSWER_DELAY_S)
             if reply.is_pong and self.pong_delay_s:
                 nursery.start_soon(self._late, client, frame, self.pong_delay_s)
                 continue
