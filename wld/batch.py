@@ -24,6 +24,18 @@ from wld.events import (
     Ticker,
     Trade,
 )
+from wld.tables import (
+    BACKFILLED,
+    BLOCK_TRADE,
+    BUY,
+    DIRECTION_SHIFT,
+    RPI,
+    RPI_KNOWN,
+    TICKER_PLACE,
+    Tables,
+)
+from wld.tables import TICK_DIRECTIONS as TICK_DIRECTIONS
+from wld.tables import TICKER_NUMBERS as TICKER_NUMBERS
 from wld.units import ABSENT, INT64_MAX, INT64_MIN
 
 Columns = npt.NDArray[np.void]
@@ -54,14 +66,6 @@ LIQUIDATION_DTYPE = np.dtype(
     ]
 )  # fmt: skip
 
-TICKER_NUMBERS: tuple[str, ...] = (
-    "last_price", "mark_price", "index_price", "open_interest", "open_interest_value", "single_open_interest",
-    "single_open_interest_value", "funding_rate", "next_funding_time", "funding_interval_hour", "funding_cap",
-    "bid_price", "bid_size", "ask_price", "ask_size", "price_change_24h", "previous_price_24h", "previous_price_1h",
-    "high_price_24h", "low_price_24h", "turnover_24h", "volume_24h", "basis", "basis_rate", "basis_rate_year",
-    "delivery_fee_rate", "predicted_delivery_price", "pre_open_price", "pre_size", "sequence", "event_time",
-    "sent_time", "receive_time",
-)  # fmt: skip
 WIDE_TICKER_NUMBERS: tuple[str, ...] = (
     "open_interest", "open_interest_value", "single_open_interest", "single_open_interest_value", "bid_size",
     "ask_size", "turnover_24h", "volume_24h",
@@ -81,15 +85,34 @@ GAP_DTYPE = np.dtype(
 )  # fmt: skip
 """`topic` and `symbol` empty: all of them."""
 
-TICK_DIRECTIONS: tuple[str, ...] = ("PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick")
-
 
 class Batch(Sequence[Event]):
-    """An immutable run of events in ring order; event i has ring number `first_number + i`."""
+    """An immutable run of events in ring order; event i has ring number `first_number + i`.
 
-    def __init__(self, events: Iterable[Event], first_number: int = 0) -> None:
-        self._events = tuple(events)
+    Made of events or of `Tables`; the other is made when it is asked for. Whoever can use columns asks `tables` first,
+    or the properties that give numpy arrays, and no event object is ever made.
+    """
+
+    def __init__(self, events: Iterable[Event] | Tables, first_number: int = 0) -> None:
+        self.tables: Tables | None = None
+        """The columns, with numbers from 0 on; None where the batch holds events."""
         self.first_number = first_number
+        if isinstance(events, Tables):
+            self.tables = events
+            self._made: tuple[Event, ...] | None = None
+            self._length = events.count
+        elif isinstance(events, Batch):
+            self.tables, self._made, self._length = events.tables, events._made, events._length
+        else:
+            self._made = tuple(events)
+            self._length = len(self._made)
+
+    @property
+    def _events(self) -> tuple[Event, ...]:
+        if self._made is None:
+            assert self.tables is not None
+            self._made = self.tables.events()
+        return self._made
 
     @overload
     def __getitem__(self, index: int) -> Event: ...
@@ -99,7 +122,7 @@ class Batch(Sequence[Event]):
         return self._events[index]
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._length
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)
@@ -107,44 +130,143 @@ class Batch(Sequence[Event]):
     def __repr__(self) -> str:
         return f"<Batch {self.first_number}..{self.first_number + len(self) - 1}>"
 
+    def after(self, event: Event) -> Batch:
+        """A batch of that event and then these; its first number is one less."""
+        if self.tables is not None:
+            return Batch(self.tables.after(event), self.first_number - 1)
+        return Batch((event, *self._events), self.first_number - 1)
+
+    @property
+    def first_receive_time(self) -> int:
+        """Of the first event, ns; without making events."""
+        return self.tables.first_receive_time if self.tables is not None else self._events[0].receive_time
+
+    @cached_property
+    def last_receive_time(self) -> int:
+        """The latest of all, ns; without making events."""
+        if self.tables is not None:
+            return self.tables.last_receive_time
+        return max(event.receive_time for event in self._events)
+
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """The table that the `symbol` columns index."""
-        names = (getattr(event, "symbol", None) for event in self._events)
-        return tuple(dict.fromkeys(name for name in names if name))
+        """The table that the `symbol` columns index; columns may list symbols that did not come."""
+        first = () if self.tables is None else self.tables.symbols
+        names = (getattr(event, "symbol", None) for _, event in self._numbered)
+        return tuple(dict.fromkeys([*first, *(name for name in names if name)]))
 
     @cached_property
     def _numbered(self) -> list[tuple[int, Event]]:
+        """What is held as rows."""
+        if self.tables is not None:
+            return [(self.first_number + number, event) for number, event in self.tables.rows]
         return list(enumerate(self._events, self.first_number))
 
     @cached_property
     def _index(self) -> dict[str, int]:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
+    def _with_rows(self, columns: Columns | None, rows: Columns) -> Columns:
+        if columns is None:
+            return rows
+        if not len(rows):
+            return columns
+        both = np.concatenate([columns, rows])
+        return both[np.argsort(both["number"], kind="stable")]
+
     @property
     def trades(self) -> Columns:
         """`TRADE_DTYPE`."""
-        return trade_columns(self._numbered, self._index)
+        return self._with_rows(_trades_of(self), trade_columns(self._numbered, self._index))
 
     @property
     def depth(self) -> Columns:
         """`DEPTH_DTYPE`."""
-        return depth_columns(self._numbered, self._index)
+        return self._with_rows(_depth_of(self), depth_columns(self._numbered, self._index))
 
     @property
     def liquidations(self) -> Columns:
         """`LIQUIDATION_DTYPE`."""
-        return liquidation_columns(self._numbered, self._index)
+        return self._with_rows(_liquidations_of(self), liquidation_columns(self._numbered, self._index))
 
     @property
     def tickers(self) -> Columns:
         """`TICKER_DTYPE`."""
-        return ticker_columns(self._numbered, self._index)
+        return self._with_rows(_tickers_of(self), ticker_columns(self._numbered, self._index))
 
     @property
     def gaps(self) -> Columns:
         """`GAP_DTYPE`."""
         return gap_columns(self._numbered)
+
+
+def _fill(out: Columns, batch: Batch, columns: dict[str, Any], names: Iterable[str]) -> Columns:
+    assert batch.tables is not None
+    out["number"] = columns["number"] + batch.first_number
+    out["receive_time"] = batch.tables.receive_time
+    for name in names:
+        out[name] = columns[name]
+    return out
+
+
+def _trades_of(batch: Batch) -> Columns | None:
+    columns = None if batch.tables is None else batch.tables.trades
+    if columns is None:
+        return None
+    flags = columns["flags"]
+    out = np.empty(len(flags), TRADE_DTYPE)
+    _fill(out, batch, columns, ("symbol", "price", "size", "sequence", "event_time", "sent_time"))
+    out["is_buy"] = flags & BUY
+    out["is_block_trade"] = flags & BLOCK_TRADE
+    out["is_backfilled"] = flags & BACKFILLED
+    out["is_rpi"] = np.where(flags & RPI_KNOWN, (flags & RPI) // RPI, -1)
+    out["tick_direction"] = (flags >> DIRECTION_SHIFT) - 1
+    out["trade_id"] = pack_uuids(columns["trade_id"])[0]
+    return out
+
+
+def _depth_of(batch: Batch) -> Columns | None:
+    columns = None if batch.tables is None else batch.tables.books
+    if columns is None:
+        return None
+    bids, asks = columns["bid_count"], columns["ask_count"]
+    levels = bids + asks
+    lines = np.maximum(levels, 1)
+    row = np.repeat(np.arange(len(levels)), lines)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(lines) - lines, lines)
+    out = np.empty(len(row), DEPTH_DTYPE)
+    names = ("symbol", "is_snapshot", "update_id", "sequence", "event_time", "sent_time", "depth")
+    _fill(out, batch, {name: columns[name][row] for name in ("number", *names)}, names)
+    out["is_bid"] = within < bids[row]
+    has_level = within < levels[row]
+    for name, source in (("price", "level_price"), ("size", "level_size")):
+        values = np.full(len(row), ABSENT, np.int64)
+        values[has_level] = columns[source]
+        out[name] = values
+    return out
+
+
+def _liquidations_of(batch: Batch) -> Columns | None:
+    columns = None if batch.tables is None else batch.tables.liquidations
+    if columns is None:
+        return None
+    out = np.empty(len(columns["number"]), LIQUIDATION_DTYPE)
+    return _fill(out, batch, columns, ("symbol", "is_long", "size", "bankruptcy_price", "event_time", "sent_time"))
+
+
+def _tickers_of(batch: Batch) -> Columns | None:
+    columns = None if batch.tables is None else batch.tables.tickers
+    if columns is None:
+        return None
+    values = columns["values"]
+    out = np.zeros(len(values), TICKER_DTYPE)
+    for name, place in TICKER_PLACE.items():
+        out[name] = values[:, place]
+    if "tick_direction" in (out.dtype.names or ()):
+        out["tick_direction"] = columns["tick_direction"] - 1
+    for name in WIDE_TICKER_NUMBERS:
+        out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0)
+    return _fill(out, batch, columns, ("symbol",))
 
 
 Numbered = Iterable[tuple[int, Event]]
@@ -163,6 +285,25 @@ def trade_id_bytes(trade_id: str) -> bytes | None:
     except ValueError:
         return None
     return value.bytes if str(value) == trade_id else None
+
+
+_HYPHENS = (8, 13, 18, 23)
+_LETTERS = tuple(i for i in range(36) if i not in _HYPHENS)
+_NIBBLE = np.full(256, 255, np.uint8)
+_NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+
+
+def pack_uuids(ids: Sequence[str]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
+    """(16 bytes each, whether it is a UUID in its canonical form); zeros where it is not."""
+    joined = "".join(ids)
+    if len(joined) != 36 * len(ids) or not joined.isascii() or any(len(text) != 36 for text in ids):
+        joined = "".join(text if len(text) == 36 and text.isascii() else "x" * 36 for text in ids)
+    letters = np.frombuffer(joined.encode(), np.uint8).reshape(-1, 36)
+    nibbles = _NIBBLE[letters[:, _LETTERS]]
+    is_uuid = (letters[:, _HYPHENS] == ord("-")).all(axis=1) & (nibbles < 16).all(axis=1)
+    packed = np.ascontiguousarray(nibbles[:, ::2] << 4 | nibbles[:, 1::2])
+    packed[~is_uuid] = 0
+    return packed.view("V16").reshape(-1), is_uuid
 
 
 def trade_columns(numbered: Numbered, index: dict[str, int]) -> Columns:

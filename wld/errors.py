@@ -27,11 +27,7 @@ class SourceError(WldError):
 
 
 class RetryableSourceError(SourceError):
-    """A connection that failed or ended; the source tries again, `retry_after_s` seconds later at the earliest."""
-
-    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(text)
-        self.retry_after_s = retry_after_s
+    """A connection that failed or ended; the source reconnects."""
 
 
 class FatalSourceError(SourceError):

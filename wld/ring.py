@@ -104,13 +104,13 @@ class Subscription:
         self._next = batch.first_number + len(batch)
         self._delivered += len(batch)
         if missed:
-            batch = Batch((self._overrun_gap(missed, batch), *batch), batch.first_number - 1)
-        self._last_receive_time = batch[-1].receive_time
+            batch = batch.after(self._overrun_gap(missed, batch))
+        self._last_receive_time = batch.last_receive_time
         return batch
 
     def _overrun_gap(self, missed: int, batch: Batch) -> Gap:
         self._overruns += 1
-        after = batch[0].receive_time
+        after = batch.first_receive_time
         return Gap(
             gap_id=OVERRUN_GAP_ID_BASE + self._overruns,
             reason=GapReason.OVERRUN,

@@ -7,7 +7,7 @@ Does not own the conversation with the venue (subscriptions, pings): `wld.bybit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
@@ -15,28 +15,109 @@ from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_it
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
 from wld.events import BookSnapshot, Event, Gap, GapReason, Level, Ticker
-from wld.units import ms_to_ns
+from wld.tables import DIRECTIONS, TICKER_NUMBERS
+from wld.units import ABSENT, ms_to_ns
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
 RECENT_TRADES = 4_096
-"""Trade ids remembered per topic to drop what is delivered twice: four messages of the largest size."""
+"""At least so many trade ids are remembered per topic to drop what is delivered twice: four messages of the largest size."""
+NO_BID, NO_ASK = -1, 1 << 63
+"""Best prices of a side that is empty."""
 
 
-class _Topic:
+class Sides:
+    """Which prices of a book have a size: all that it takes to see that a book is crossed.
+
+    The best prices are bounds: true when they were set, and made true again only when they meet. `owner` names this
+    state in the caches of `wld.bybit.columns`; whoever changes the state without them gives the name up.
+    """
+
+    __slots__ = ("asks", "best_ask", "best_bid", "bids", "gone", "owner")
+
+    def __init__(self, bids: Iterable[Level] = (), asks: Iterable[Level] = ()) -> None:
+        self.bids = {price for price, size in bids if size}
+        self.asks = {price for price, size in asks if size}
+        self.owner: int | None = None
+        self.gone: list[tuple[int, bool]] = []
+        """(price, is ask) removed here and still in those caches."""
+        self.set_best()
+
+    def set_best(self) -> None:
+        """Make the bounds true."""
+        self.best_bid = max(self.bids, default=NO_BID)
+        self.best_ask = min(self.asks, default=NO_ASK)
+
+    def apply(self, bids: tuple[Level, ...], asks: tuple[Level, ...]) -> None:
+        """Take in a delta."""
+        if len(self.gone) > 1000:
+            self.owner = None
+        for price, size in bids:
+            if size:
+                self.bids.add(price)
+                if price > self.best_bid:
+                    self.best_bid = price
+            else:
+                self.bids.discard(price)
+                self._went(price, False)
+        for price, size in asks:
+            if size:
+                self.asks.add(price)
+                if price < self.best_ask:
+                    self.best_ask = price
+            else:
+                self.asks.discard(price)
+                self._went(price, True)
+
+    def _went(self, price: int, is_ask: bool) -> None:
+        if self.owner is not None:
+            self.gone.append((price, is_ask))
+
+    def is_crossed(self) -> bool:
+        """Whether the best bid is at or above the best ask."""
+        if self.best_bid < self.best_ask:
+            return False
+        self.set_best()
+        return self.best_bid >= self.best_ask
+
+
+class Topic:
     """What is known of one topic on the current connection."""
 
     __slots__ = (
-        "asks", "awaiting", "bids", "depth", "dropped", "last_time", "last_update", "lost_reason", "lost_time", "name",
-        "prefix", "recent", "sequence", "silent_since", "symbol", "ticker",
+        "awaiting",
+        "depth",
+        "dropped",
+        "goes_by_rows",
+        "kind",
+        "last_time",
+        "last_update",
+        "lost_reason",
+        "lost_time",
+        "name",
+        "older",
+        "place",
+        "prefix",
+        "recent",
+        "sequence",
+        "sides",
+        "silent_since",
+        "symbol",
+        "ticker",
+        "ticker_columns",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         head, _, self.symbol = name.rpartition(".")
         self.prefix = head
+        self.kind = ord(name[0]) if name else 0
+        """First letter of the topic, as `wld.bybit.columns` tells kinds apart."""
+        self.place = -1
+        """The symbol's place in the table of symbols of `wld.bybit.columns`; -1: not yet there."""
         self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
-        self.recent: dict[str, None] = {}
+        self.recent: set[str] = set()
+        self.older: set[str] = set()
         self.reset()
         self.last_time: int | None = None
 
@@ -46,12 +127,31 @@ class _Topic:
         self.sequence: int | None = None
         self.awaiting = True
         self.silent_since: tuple[int | None, int | None] | None = None
-        self.bids: dict[int, int] = {}
-        self.asks: dict[int, int] = {}
+        self.sides = Sides()
         self.ticker: dict[str, Any] = {}
+        self.ticker_columns: Any = None
+        """The merged ticker as numbers in the order of `TICKER_NUMBERS` and the direction's code, where
+        `wld.bybit.columns` has it; then `ticker` is out of date."""
+        self.goes_by_rows = 0
+        """So many more reads `wld.bybit.columns` leaves this topic to the rows."""
         self.dropped = 0
         self.lost_reason = GapReason.UPDATE_ID
         self.lost_time: int | None = None
+
+    def take_ticker_back(self) -> None:
+        """The merged ticker as a dictionary again."""
+        if self.ticker_columns is None:
+            return
+        *values, direction = self.ticker_columns.tolist()
+        self.ticker = {name: v for name, v in zip(TICKER_NUMBERS, values, strict=True) if v != ABSENT}
+        if direction != ABSENT:
+            self.ticker["tick_direction"] = DIRECTIONS[direction]
+        self.ticker_columns = None
+
+    def forget_old_trades(self) -> None:
+        """Keep the ids of the last trades, some thousands; called after each message."""
+        if len(self.recent) >= RECENT_TRADES:
+            self.older, self.recent = self.recent, set()
 
 
 class MarketDecoder:
@@ -64,13 +164,14 @@ class MarketDecoder:
     def __init__(self, *, accept_any: bool = False, next_gap_id: Callable[[], int] | None = None) -> None:
         self._accept_any = accept_any
         self.next_gap_id = next_gap_id or count(1).__next__
-        self._topics: dict[str, _Topic] = {}
+        self.topics: dict[str, Topic] = {}
         self._control: list[Envelope] = []
         self._resyncs: list[tuple[str, GapReason]] = []
         self._restarts: list[str] = []
         self._notes: list[tuple[str, str]] = []
         self._pending_gap: tuple[GapReason, int | None] | None = None
-        self._time = 0
+        self.time = 0
+        """Of the latest frame, ns."""
         self.last_data_time: int | None = None
         self.counters: Counter[str] = Counter()
         """By kind: duplicates, stale deltas, resyncs, restarts, and each kind of undecodable frame."""
@@ -79,29 +180,29 @@ class MarketDecoder:
 
     def expect(self, topic: str) -> None:
         """Follow a topic; its first message must be a snapshot where it has snapshots."""
-        if topic not in self._topics:
-            self._topics[topic] = _Topic(topic)
+        if topic not in self.topics:
+            self.topics[topic] = Topic(topic)
 
     def forget(self, topic: str) -> None:
         """Stop following a topic."""
-        self._topics.pop(topic, None)
+        self.topics.pop(topic, None)
 
     def connection_lost(self, reason: GapReason) -> None:
         """The connection is gone: a Gap for all topics goes in before the next event, if data had come at all."""
         if self.last_data_time is not None and self._pending_gap is None:
             self._pending_gap = (reason, self.last_data_time)
-        for topic in self._topics.values():
+        for topic in self.topics.values():
             topic.reset()
 
     def note_silence(self, topic: str) -> None:
         """A topic is being resubscribed because it fell silent; its next snapshot tells whether anything was lost."""
-        state = self._topics[topic]
+        state = self.topics[topic]
         state.silent_since = (state.last_update if state.depth else state.sequence, state.last_time)
         state.awaiting = True
 
     def finish(self, receive_time: int) -> list[Event]:
         """The end of the feed: the Gap of a connection that never came back, if any."""
-        return self._take_pending_gap(max(self._time, receive_time), None)
+        return self._take_pending_gap(max(self.time, receive_time), None)
 
     def make_gap(
         self,
@@ -114,7 +215,7 @@ class MarketDecoder:
         last_time: int | None = None,
     ) -> Gap:
         """A Gap with the next id; `topic` is the venue's full name or None for all."""
-        self._time = receive_time = max(self._time, receive_time)
+        self.time = receive_time = max(self.time, receive_time)
         prefix, _, symbol = topic.rpartition(".") if topic else (None, "", None)
         return Gap(
             gap_id=self.next_gap_id(),
@@ -128,6 +229,11 @@ class MarketDecoder:
         )
 
     # -- what the protocol asks
+
+    @property
+    def has_pending_gap(self) -> bool:
+        """Whether a Gap goes in before the next event."""
+        return self._pending_gap is not None
 
     def take_control(self) -> list[Envelope]:
         """Answers and pongs seen since the last call."""
@@ -155,19 +261,19 @@ class MarketDecoder:
 
     def is_awaiting(self, topic: str) -> bool:
         """Whether a topic has not shown its first snapshot since it was (re)subscribed."""
-        state = self._topics.get(topic)
+        state = self.topics.get(topic)
         return state is not None and state.awaiting
 
     def last_time(self, topic: str) -> int | None:
         """Receive time of a topic's last message, ns; None before the first."""
-        state = self._topics.get(topic)
+        state = self.topics.get(topic)
         return state.last_time if state else None
 
     # -- frames
 
     def decode(self, frame: Message, receive_time: int) -> list[Event]:
         """The events of one frame. Never raises for bad input: it counts, notes, and puts a Gap."""
-        self._time = receive_time = max(self._time, receive_time)
+        self.time = receive_time = max(self.time, receive_time)
         envelope: Envelope | None = None
         try:
             if isinstance(frame, BinaryMessage):
@@ -188,7 +294,7 @@ class MarketDecoder:
     def _undecodable(self, error: RemoteProtocolError, topic: str | None, receive_time: int) -> list[Event]:
         self.counters[error.kind] += 1
         self._notes.append((error.kind, str(error)))
-        known = self._topics.get(topic) if topic else None
+        known = self.topics.get(topic) if topic else None
         first = known.last_time if known else self.last_data_time
         gap = self.make_gap(
             GapReason.UNDECODABLE,
@@ -207,13 +313,13 @@ class MarketDecoder:
         return [self.make_gap(reason, None, receive_time, first_time=first, last_time=last_time)]
 
     def _market(self, envelope: Envelope, topic: str, receive_time: int) -> list[Event]:
-        state = self._topics.get(topic)
+        state = self.topics.get(topic)
         if state is None:
             if not self._accept_any or not _is_known(topic):
                 self.counters["unknown_topic"] += 1
                 self._notes.append(("unknown_topic", f"message of a topic not subscribed: {topic[:60]}"))
                 return []
-            state = self._topics[topic] = _Topic(topic)
+            state = self.topics[topic] = Topic(topic)
         if state.depth:
             events = self._book(envelope, state, receive_time)
         elif state.prefix == "tickers":
@@ -225,7 +331,7 @@ class MarketDecoder:
         self.last_data_time = receive_time
         return before + events if before else events
 
-    def _items(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+    def _items(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         items, any_bad = decode_items(envelope, receive_time)
         state.awaiting = False
         events: list[Event] = []
@@ -248,17 +354,15 @@ class MarketDecoder:
                 continue
             if is_trade and item.trade_id:  # type: ignore[union-attr]
                 trade_id: str = item.trade_id  # type: ignore[union-attr]
-                if trade_id in recent:
+                if trade_id in recent or trade_id in state.older:
                     self.counters["duplicate_trade"] += 1
                     continue
-                recent[trade_id] = None
+                recent.add(trade_id)
             events.append(item)  # type: ignore[arg-type]
-        if len(recent) > RECENT_TRADES:
-            for trade_id in list(recent)[: len(recent) - RECENT_TRADES]:
-                del recent[trade_id]
+        state.forget_old_trades()
         return events
 
-    def _book(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+    def _book(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         event = decode_book(envelope, state.depth, receive_time)
         if isinstance(event, BookSnapshot):
             return self._book_snapshot(event, state, receive_time)
@@ -281,16 +385,15 @@ class MarketDecoder:
             if event.update_id != state.last_update + 1:
                 skipped = event.update_id - state.last_update - 1
                 return [self._lose(state, GapReason.UPDATE_ID, skipped if skipped > 0 else None, receive_time)]
-        _merge(state.bids, event.bids)
-        _merge(state.asks, event.asks)
-        if strict and _crossed(state):
+        state.sides.apply(event.bids, event.asks)
+        if strict and state.sides.is_crossed():
             return [self._lose(state, GapReason.CROSSED_BOOK, 1, receive_time)]
         state.awaiting = False
         state.last_update = event.update_id
         state.sequence = event.sequence
         return [event]
 
-    def _book_snapshot(self, event: BookSnapshot, state: _Topic, receive_time: int) -> list[Event]:
+    def _book_snapshot(self, event: BookSnapshot, state: Topic, receive_time: int) -> list[Event]:
         before: list[Event] = []
         if state.silent_since is not None:
             last, since = state.silent_since
@@ -319,9 +422,8 @@ class MarketDecoder:
                 )
             )
             state.dropped = 0
-        state.bids = dict(event.bids)
-        state.asks = dict(event.asks)
-        if _crossed(state):
+        state.sides = Sides(event.bids, event.asks)
+        if state.sides.is_crossed():
             return [*before, self._lose(state, GapReason.CROSSED_BOOK, 1, receive_time)]
         if event.update_id == 1:
             self.counters["book_restart"] += 1
@@ -332,7 +434,7 @@ class MarketDecoder:
         state.sequence = event.sequence
         return [*before, event]
 
-    def _lose(self, state: _Topic, reason: GapReason, missed: int | None, receive_time: int) -> Gap:
+    def _lose(self, state: Topic, reason: GapReason, missed: int | None, receive_time: int) -> Gap:
         """The book cannot be continued: a Gap, a resync of this topic, and nothing more until its snapshot."""
         gap = self.make_gap(
             reason,
@@ -348,13 +450,12 @@ class MarketDecoder:
         state.awaiting = True
         state.lost_reason = reason
         state.lost_time = receive_time
-        state.bids = {}
-        state.asks = {}
+        state.sides = Sides()
         if state.last_update is None:
             state.last_update = -1
         return gap
 
-    def _ticker(self, envelope: Envelope, state: _Topic, receive_time: int) -> list[Event]:
+    def _ticker(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         symbol, fields = decode_ticker(envelope)
         try:
             sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
@@ -363,6 +464,7 @@ class MarketDecoder:
         if envelope.cs is not None and not 0 <= envelope.cs < 1 << 63:
             raise RemoteProtocolError("number", f"{state.name}: cs: does not fit 63 bits")
         before: list[Event] = []
+        state.take_ticker_back()
         if envelope.type == "snapshot":
             state.ticker = fields
             if state.silent_since is not None:
@@ -402,15 +504,3 @@ def _is_known(topic: str) -> bool:
         return True
     head, _, depth = prefix.partition(".")
     return head == "orderbook" and depth.isdecimal() and 1 <= len(depth) <= 4 and int(depth) > 0
-
-
-def _merge(side: dict[int, int], levels: tuple[Level, ...]) -> None:
-    for price, size in levels:
-        if size:
-            side[price] = size
-        else:
-            side.pop(price, None)
-
-
-def _crossed(state: _Topic) -> bool:
-    return bool(state.bids and state.asks) and max(state.bids) >= min(state.asks)

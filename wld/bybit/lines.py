@@ -106,7 +106,7 @@ class LineDecoder:
             kind, stamp, symbol, *rest = line.decode("ascii").split("|")
             event_time = _stamp(stamp)
             self._time = max(self._time, event_time)
-            self.market._time = max(self.market._time, self._time)
+            self.market.time = max(self.market.time, self._time)
             return [self._pipe_event(kind, event_time, symbol, rest)]
         except (UnicodeDecodeError, ValueError, KeyError, IndexError, RemoteProtocolError) as error:
             return [self._bad("pipe", f"not a line of the predecessor: {line[:60]!r} ({type(error).__name__})")]

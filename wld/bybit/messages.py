@@ -90,7 +90,7 @@ _AGGRESSOR = {"Buy": AggressorSide.BUY, "Sell": AggressorSide.SELL}
 _POSITION = {"Buy": PositionSide.LONG, "Sell": PositionSide.SHORT}
 _DIRECTION = {d.value: d for d in TickDirection}
 _MAX_SYMBOL = 40
-_MAX_ID = 128
+MAX_ID = 128
 
 TICKER_FIELDS: dict[str, str] = {
     "lastPrice": "last_price",
@@ -215,8 +215,8 @@ def _to_trade(wire: WireTrade, topic: str, sent_time: int | None, receive_time: 
             direction = _DIRECTION.get(wire.L)
             if direction is None:
                 raise RemoteProtocolError("fields", f"{topic}: L: unknown tick direction {wire.L[:20]!r}")
-        if len(wire.i) > _MAX_ID:
-            raise RemoteProtocolError("fields", f"{topic}: i: longer than {_MAX_ID} characters")
+        if len(wire.i) > MAX_ID:
+            raise RemoteProtocolError("fields", f"{topic}: i: longer than {MAX_ID} characters")
         return Trade(
             symbol=_symbol(wire.s, topic),
             price=_amount(wire.p),
@@ -302,14 +302,14 @@ def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any]]:
     try:
         for key, text in wire.items():
             name = TICKER_FIELDS.get(key)
-            if name is None and key not in _TICKER_OTHER:
+            if name is None and key not in TICKER_OTHER:
                 continue
             if not isinstance(text, str):
                 raise RemoteProtocolError("fields", f"{topic}: {key}: expected text, got {text!r:.40}")
             if text == "":
                 continue
             if name is None:
-                own_name, convert = _TICKER_OTHER[key]
+                own_name, convert = TICKER_OTHER[key]
                 fields[own_name] = convert(text)
             elif key in _TICKER_WIDE:
                 fields[name] = _wide(text)
@@ -353,7 +353,7 @@ def _text(text: str) -> str:
     return text
 
 
-_TICKER_OTHER: dict[str, tuple[str, Any]] = {
+TICKER_OTHER: dict[str, tuple[str, Any]] = {
     "nextFundingTime": ("next_funding_time", _time_ms),
     "fundingIntervalHour": ("funding_interval_hour", _whole),
     "tickDirection": ("tick_direction", _direction),

@@ -16,8 +16,6 @@ MAINNET = "https://api.bybit.com"
 TESTNET = "https://api-testnet.bybit.com"
 TIMEOUT_S = 10.0
 MAX_BODY = 32 * 1024 * 1024
-REFUSED_WAIT_S = 600.0
-"""HTTP 403 tells of too many requests: all sessions must pause for 10 minutes (Bybit V5 documentation, rate limits)."""
 _MAX_PAGES = 100
 _CATEGORY = "linear"
 
@@ -39,11 +37,8 @@ class BybitRest:
                     if len(body) > MAX_BODY:
                         raise RetryableSourceError(f"{where}: answer larger than {MAX_BODY >> 20} MiB")
             if response.status_code != 200:
-                refused = response.status_code == 403
-                raise RetryableSourceError(
-                    f"{where}: HTTP {response.status_code}{' (rate limit or region)' if refused else ''}",
-                    retry_after_s=REFUSED_WAIT_S if refused else 0.0,
-                )
+                hint = " (rate limit or region: wait ten minutes)" if response.status_code == 403 else ""
+                raise RetryableSourceError(f"{where}: HTTP {response.status_code}{hint}")
             answer = httpx.Response(200, content=bytes(body)).json()
             if answer["retCode"] != 0:
                 raise RetryableSourceError(f"{where}: retCode {answer['retCode']}: {answer.get('retMsg')}")

@@ -29,8 +29,6 @@ MAINNET_WS = "wss://stream.bybit.com/v5/public/linear"
 TESTNET_WS = "wss://stream-testnet.bybit.com/v5/public/linear"
 SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
-REST_RETRY_S = 10.0
-REFRESH_WAIT_S = 1.0
 LISTED = ("Trading", "PreLaunch", "")
 
 
@@ -131,8 +129,8 @@ class BybitSource:
                 await self._read_instruments(ring)
                 break
             except RetryableSourceError as error:
-                delay = max(error.retry_after_s, backoff.next_delay(self._luck()))
-                self._complaints.tell("list", f"symbols all needs the instrument list: {error}; trying on")
+                delay = backoff.next_delay(self._luck())
+                log.warning("symbols all needs the instrument list: %s; trying again in %.1f s", error, delay)
                 await trio.sleep(delay)
         symbols = tuple(s for s, i in self._instruments.items() if (i.status or "") in LISTED)
         if not symbols:
@@ -162,40 +160,32 @@ class BybitSource:
         ring.publish([structs.replace(i, receive_time=now) for i in changed if isinstance(i, Instrument)])
 
     async def _keep_instruments(self, ring: Publisher, nursery: trio.Nursery) -> None:
-        """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list.
-
-        While they cannot be read, the tries are spaced by a backoff of its own, up to an hour.
-        """
-        interval = self._config.instrument_interval
-        backoff = Backoff(min(REST_RETRY_S, interval), interval)
-        wait = interval if self._all else 0.0
+        """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list."""
+        first = not self._all
         while True:
-            with trio.move_on_after(wait):
-                await self._refresh.wait()
-                await trio.sleep(REFRESH_WAIT_S)  # several books restart together; one reading serves all
-            self._refresh = trio.Event()
+            if not first:
+                self._refresh = trio.Event()
+                with trio.move_on_after(self._config.instrument_interval):
+                    await self._refresh.wait()
+                    await trio.sleep(1)  # several books restart together; one reading serves all
+            first = False
             try:
                 await self._read_instruments(ring)
             except RetryableSourceError as error:
-                self._complaints.tell("rest", f"instruments cannot be read, recording goes on without: {error}")
-                await trio.sleep(error.retry_after_s)
-                wait = backoff.next_delay(self._luck())
+                log.warning("instruments cannot be read, recording goes on without: %s", error)
                 continue
-            backoff.reset()
-            wait = interval
             if self._all:
                 await self._follow_list(nursery, ring)
 
     async def _follow_list(self, nursery: trio.Nursery, ring: Publisher) -> None:
         wanted = {s for s, i in self._instruments.items() if (i.status or "") in LISTED}
-        followed = [(line, t) for line in self._lines for t in (*line.protocol.topics, *line.protocol.rejected)]
-        current = {topic.rpartition(".")[2] for _, topic in followed}
+        current = {t.rpartition(".")[2] for line in self._lines for t in line.protocol.topics}
         gone = current - wanted
         if gone:
             log.info("delisted, no longer followed: %s", ", ".join(sorted(gone)))
             for line in self._lines:
-                await line.change(remove=[t for its, t in followed if its is line and t.rpartition(".")[2] in gone])
-        new = sorted(wanted - current)
+                await line.change(remove=[t for t in line.protocol.topics if t.rpartition(".")[2] in gone])
+        new = sorted(wanted - current - {t.rpartition(".")[2] for line in self._lines for t in line.protocol.rejected})
         if new:
             log.info("newly listed, now followed: %s", ", ".join(new))
             topics = topics_for(new, self._config.topics, self._config.depth)
@@ -284,10 +274,7 @@ class _Line:
             receive_time = source._clock.now()
             self._last_frame = trio.current_time()
             source.statistics.messages += len(frames)
-            events: list[Event] = []
-            for frame in frames:
-                events += self.protocol.receive(frame, receive_time)
-            ring.publish(events)
+            ring.publish(self.protocol.receive_read(frames, receive_time))
             if self.protocol.decoder.take_restarts():
                 source._refresh.set()
             self._note_protocol()
@@ -296,8 +283,6 @@ class _Line:
 
     def _note_protocol(self) -> None:
         for kind, sentence in self.protocol.take_notes():
-            if kind == "rejected_topic":
-                self._source._refresh.set()  # perhaps delisted
             self._source.statistics.counters[kind] += 1
             self._source._complaints.tell(kind, sentence)
 
