@@ -28,4 +28,4 @@ CAPACITY = 65_536
 @hookimpl
 def wld_sink() -> SinkSpec:
     """The sink named `heatmap`; its failure never ends a run."""
-    return SinkSpec(name="heatmap", config_type=HeatmapConfig, create=Heatmap, capacity=CAPACITY)
+    return SinkSpec(name="heatmap", config_type=HeatmapConfig, create=Heatmap, capacity=CAPACITY, needs_screen=True)

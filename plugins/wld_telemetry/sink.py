@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import trio
 from msgspec import Struct
 
-from wld import Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
+from wld import Event, Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
 from wld.terminal import Line, Role, View, numbers
 from wld_telemetry.state import Group, Row, Telemetry
 
@@ -74,16 +74,20 @@ class TelemetrySink:
         """Consume until the batches end."""
         task_status.started()
         async for batch in batches:
-            for event in batch:
-                if isinstance(event, Gap):
-                    for state in self.states.values():
-                        if event.symbol in (None, state.symbol):
-                            state.apply(event)
-                elif not isinstance(event, Repair):
-                    state = self.state(event.symbol)
-                    state.apply(event)
-                    if isinstance(event, Liquidation):
-                        self._tell(state)
+            self.take(batch)
+
+    def take(self, events: Iterable[Event]) -> None:
+        """Take events of any symbols."""
+        for event in events:
+            if isinstance(event, Gap):
+                for state in self.states.values():
+                    if event.symbol in (None, state.symbol):
+                        state.apply(event)
+            elif not isinstance(event, Repair):
+                state = self.state(event.symbol)
+                state.apply(event)
+                if isinstance(event, Liquidation):
+                    self._tell(state)
 
     def state(self, symbol: str) -> Telemetry:
         """The state of a symbol, made at its first sight."""
