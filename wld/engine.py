@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import wld
-from wld import plugins
+from wld import plugins, process
 from wld.config import Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
 from wld.hookspecs import SinkContext, Source, SourceContext
@@ -129,6 +129,7 @@ def _say(text: str) -> None:
 
 def run(config: Config) -> int:
     """Run to the end; returns the exit status. Raises: ConfigError where a setting proved wrong."""
+    process.tune()
     service = assemble(config)
     screen = service.screen
     if screen is not None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import trio
 
-from wld.events import KINDS, Gap, Trade, kind_of
+from wld.batch import Batch
+from wld.events import KINDS, Event, Gap, Trade, kind_of
 from wld.ring import Ring, Subscription
+from wld.units import ABSENT
 
 log = logging.getLogger("wld.status")
+
+MOST_LAGS = 100_000
+"""Lags kept for the percentiles of one interval."""
 
 
 class Status:
@@ -48,16 +53,33 @@ class Status:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak)
             async for batch in batches:
-                for event in batch:
-                    kind = kind_of(event)
-                    self._counts[kind] += 1
-                    if isinstance(event, Gap):
-                        self._counts[f"gap:{event.reason.value}"] += 1
-                    elif isinstance(event, Trade) and event.sent_time is not None:
-                        self._lags.append(event.receive_time - event.sent_time)
-                del self._lags[:-100_000]
+                self._count(batch)
             nursery.cancel_scope.cancel()
         self._total.update(self._counts)
+
+    def _count(self, batch: Batch) -> None:
+        tables, rows = batch.tables, cast(Iterable[Event], batch)
+        if tables is not None:
+            rows = (event for _, event in tables.rows)
+            counts = self._counts
+            for kind, columns in (("liquidation", tables.liquidations), ("ticker", tables.tickers)):
+                if columns is not None:
+                    counts[kind] += len(columns["number"])
+            if tables.books is not None:
+                counts["book_delta"] += len(tables.books["number"])  # snapshots come as rows
+            if tables.trades is not None:
+                sent = tables.trades["sent_time"]
+                counts["trade"] += len(sent)
+                self._lags += (tables.receive_time - sent[sent != ABSENT]).tolist()
+        for event in rows:
+            kind = kind_of(event)
+            self._counts[kind] += 1
+            if isinstance(event, Gap):
+                self._counts[f"gap:{event.reason.value}"] += 1
+            elif isinstance(event, Trade) and event.sent_time is not None:
+                self._lags.append(event.receive_time - event.sent_time)
+        if len(self._lags) > MOST_LAGS:
+            del self._lags[:-MOST_LAGS]
 
     async def _speak(self) -> None:
         while True:

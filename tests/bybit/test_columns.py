@@ -120,8 +120,9 @@ class Pair:
 class Exchange:
     """A stream of messages with all that can be wrong with one; the same for the same luck."""
 
-    def __init__(self, luck: random.Random, trouble: float) -> None:
+    def __init__(self, luck: random.Random, trouble: float, symbols: tuple[str, ...] = SYMBOLS) -> None:
         self.luck = luck
+        self.symbols = symbols
         self.trouble = trouble
         self.update: dict[str, int] = {}
         self.trade = 0
@@ -227,7 +228,7 @@ class Exchange:
                  b'{"topic":"publicTrade.WLDUSDT","type":"snapshot","ts":1,"data":[]}', b'{"a":"b"} ']
             )  # fmt: skip
         make = luck.choice([self.book] * 6 + [self.trades] * 2 + [self.ticker, self.liquidation])
-        message = make(luck.choice(SYMBOLS))
+        message = make(luck.choice(self.symbols))
         style = luck.random()
         if style < 0.1:
             keys = list(message)

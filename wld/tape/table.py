@@ -34,6 +34,7 @@ from wld.events import (
     Ticker,
     Trade,
 )
+from wld.tables import Tables
 from wld.tape import layout
 from wld.tape.columns import Column, IntColumn
 from wld.units import ABSENT
@@ -118,7 +119,16 @@ class Collector:
     def __init__(self) -> None:
         self._rows: dict[int, tuple[list[int], list[Any]]] = {}
         self._tables: list[Table] = []
+        self._reads: list[tuple[Tables, int]] = []
         self.count = 0
+
+    def add_columns(self, read: Tables, number: int) -> int:
+        """Take a read's columns, its events numbered from `number` on; the number after the last."""
+        self._reads.append((read, number))
+        for place, event in read.rows:
+            self.add_rows((event,), number + place)
+        self.count += read.count - len(read.rows)
+        return number + read.count
 
     def add_rows(self, events: Iterable[Event], number: int) -> int:
         """Take events with ring numbers from `number` on; the number after the last."""
@@ -156,7 +166,7 @@ class Collector:
         by_kind: dict[int, list[Table]] = {}
         for kind, (numbers, events) in self._rows.items():
             by_kind.setdefault(kind, []).append(from_events(kind, numbers, events))
-        for table in self._tables:
+        for table in (*self._tables, *from_reads(self._reads)):
             by_kind.setdefault(table.kind, []).append(table)
         return [in_order(concat(tables)) for tables in by_kind.values()]
 
@@ -164,6 +174,7 @@ class Collector:
         """Forget everything."""
         self._rows.clear()
         self._tables.clear()
+        self._reads.clear()
         self.count = 0
 
 
@@ -363,6 +374,67 @@ def _fields(array: Columns, symbols: Sequence[str], names: Sequence[str]) -> dic
         if len(column) and not (column == ABSENT).all():
             columns[name] = column
     return columns
+
+
+# From the columns of reads -----------------------------------------------------------------------------------------
+
+
+def from_reads(reads: Sequence[tuple[Tables, int]]) -> list[Table]:
+    """What reads hold as columns, each with its first ring number: a table a kind, every column joined once."""
+    found: list[Table] = []
+    for name, kind in _READ_KINDS.items():
+        parts = [(getattr(read, name), read, number) for read, number in reads if getattr(read, name) is not None]
+        if not parts:
+            continue
+        lengths = [len(part["number"]) for part, _, _ in parts]
+        columns: dict[str, Column] = {}
+        for field in parts[0][0]:
+            if field == "trade_id":
+                _put_ids(columns, list(chain.from_iterable(part[field] for part, _, _ in parts)))
+            elif field == "values":
+                numbers = np.ascontiguousarray(np.concatenate([part[field] for part, _, _ in parts]).T)
+                columns |= {field: row for field, row in zip(TICKER_NUMBERS, numbers, strict=True) if _is_some(row)}
+            else:
+                column = np.concatenate([part[field] for part, _, _ in parts])
+                if (field != "tick_direction" or column.any()) and (field not in _MAY_BE_ABSENT or _is_some(column)):
+                    columns[field] = column
+        columns["number"] += np.repeat([number for _, _, number in parts], lengths)
+        if kind != layout.TICKER:
+            columns["receive_time"] = np.repeat([read.receive_time for _, read, _ in parts], lengths)
+        found.append(Table(kind, _join_symbols(columns, [read for _, read, _ in parts], lengths), columns))
+    return found
+
+
+_READ_KINDS = {
+    "trades": layout.TRADE, "books": layout.BOOK, "liquidations": layout.LIQUIDATION, "tickers": layout.TICKER,
+}  # fmt: skip
+_MAY_BE_ABSENT = frozenset(("sequence", "event_time", "sent_time"))
+
+
+def _is_some(column: IntColumn) -> bool:
+    return bool((column != ABSENT).any())
+
+
+def _join_symbols(columns: dict[str, Column], reads: Sequence[Tables], lengths: Sequence[int]) -> tuple[str, ...]:
+    """One table of the symbols that came, and `symbol` counting into it (left out where there is one)."""
+    place: dict[str, int] = {}
+    shift: dict[int, IntColumn] = {}
+    column = np.asarray(columns.pop("symbol"), np.int64)
+    start = 0
+    for read, length in zip(reads, lengths, strict=True):
+        known = shift.get(id(read.symbols))
+        if known is None:
+            known = np.array([place.setdefault(symbol, len(place)) for symbol in read.symbols], np.int64)
+            shift[id(read.symbols)] = known
+        column[start : start + length] = known[column[start : start + length]]
+        start += length
+    used = np.flatnonzero(np.bincount(column, minlength=len(place)))
+    if len(used) > 1:
+        fresh = np.zeros(len(place), np.int64)
+        fresh[used] = np.arange(len(used))
+        columns["symbol"] = fresh[column]
+    names = tuple(place)
+    return tuple(names[i] for i in used.tolist())
 
 
 # Together and apart ------------------------------------------------------------------------------------------------

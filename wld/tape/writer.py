@@ -117,10 +117,13 @@ class TapeWriter:
         number = max(batch.first_number + taken if isinstance(batch, Batch) else 0, self._next_number)
         if not taken and isinstance(batch, Sequence) and len(batch) and self._is_plain(batch):
             self._taken = len(batch)
-            self._next_number = self._buffer.add_rows(batch, number)
+            if isinstance(batch, Batch) and batch.tables is not None:
+                self._next_number = self._buffer.add_columns(batch.tables, number)
+            else:
+                self._next_number = self._buffer.add_rows(batch, number)
             if self._buffer.count >= BUFFER_EVENTS:
                 self.flush()
-        else:
+        elif not (taken and isinstance(batch, Sequence) and taken == len(batch)):
             self._append_each(batch, taken, number)
         self._interrupted = None
 
@@ -128,7 +131,7 @@ class TapeWriter:
         """Whether all of it goes into the open journal as it is."""
         if self._journal is None or self._slot is None or self.depth != "delta":
             return False
-        latest: int = max(map(_RECEIVE_TIME, batch))
+        latest: int = batch.last_receive_time if isinstance(batch, Batch) else max(map(_RECEIVE_TIME, batch))
         return latest // self._interval <= self._slot
 
     def _append_each(self, batch: Iterable[Event], taken: int, number: int) -> None:
