@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,7 @@ from rich.table import Table
 from wld.events import KINDS, Gap
 from wld.tape import recovery
 from wld.tape.reader import TapeSummary, open_tape
+from wld.tape.verdict import NOT_RECORDED, TopicVerdict
 from wld.tape.verify import VerifyReport
 from wld.tape.verify import verify as check
 
@@ -98,6 +101,8 @@ def verify(paths: Sequence[str], *, complete: bool, as_json: bool, out: Out) -> 
     status = 0 if (report.is_complete if complete else report.is_intact) else 1
     if as_json:
         body = msgspec.to_builtins(report)
+        for topic, plain in zip(report.topics, body["topics"], strict=True):
+            plain |= {"gaps": topic.gaps, "complete": topic.is_complete}
         out(json.dumps({**body, "intact": report.is_intact, "complete": report.is_complete}))
         return status
     _verify_text(report, out)
@@ -112,14 +117,58 @@ def _verify_text(report: VerifyReport, out: Out) -> None:
             f"{_when(file.first_time)} to {_when(file.last_time)}{torn}"
         )
     for begin, end in report.not_recorded:
-        out(f"not recorded: {_when(begin)} to {_when(end)} ({(end - begin) / 1e9:.3f} s between files)")
+        out(f"not recorded: {_when(begin)} to {_when(end)} ({(end - begin) / 1e9:.3f} s between recordings)")
     for damage in report.damages:
         out(f"DAMAGED {damage}")
     _print_gaps(report.gaps, out)
     if report.repaired:
         out(f"{len(report.repaired)} repaired")
+    print_verdicts(report.topics, out)
     verdict = "intact" if report.is_intact else f"damaged in {len(report.damages)} places"
     out(f"{verdict}; {'complete' if report.is_complete else 'not complete'}")
+
+
+def print_verdicts(topics: Sequence[TopicVerdict], out: Out) -> None:
+    """Per symbol and topic: complete from when to when, or the holes; a symbol without any takes two lines."""
+    for symbol, found in groupby(topics, lambda topic: topic.symbol):
+        of_symbol = list(found)
+        first = of_symbol[0]
+        span = f"from {_when(first.first_time)} to {_when(first.last_time)}"
+        pauses = [hole for hole in first.holes if hole.reason == NOT_RECORDED]
+        if pauses:
+            lost = sum(hole.last_time - hole.first_time for hole in pauses) / 1e9
+            times = f"{len(pauses)} time{'s' if len(pauses) > 1 else ''}"
+            span += f", not recorded {times} in between ({lost:.3f} s)"
+        if all(topic.is_complete for topic in of_symbol):
+            out(f"{symbol}: complete {span}")
+            out("  " + ", ".join(f"{topic.topic} {_events(topic)}" for topic in of_symbol) + "; no gaps")
+            continue
+        out(f"{symbol}: {span}")
+        for topic in of_symbol:
+            if topic.is_complete:
+                out(f"  {topic.topic}: complete, {_events(topic)}, no gaps")
+                continue
+            gaps = f"{topic.gaps} gap{'s' if topic.gaps > 1 else ''}"
+            out(
+                f"  {topic.topic}: NOT COMPLETE, {_events(topic)}, {gaps}, {_percent(topic.covered)} of the time covered"
+            )
+            holes = [hole for hole in topic.holes if hole.reason != NOT_RECORDED]
+            for hole in holes[:_MOST_GAPS]:
+                missed = "unknown count" if hole.missed is None else f"{hole.missed} missed"
+                length = (hole.last_time - hole.first_time) / 1e9
+                out(f"    {_when(hole.first_time)} to {_when(hole.last_time)} ({length:.3f} s) {hole.reason}: {missed}")
+            if len(holes) > _MOST_GAPS:
+                out(f"    … and {len(holes) - _MOST_GAPS} more (--json lists all)")
+
+
+def _events(topic: TopicVerdict) -> str:
+    repaired = f" ({topic.repaired} gaps repaired)" if topic.repaired else ""
+    return f"{topic.events:,} event{'' if topic.events == 1 else 's'}{repaired}"
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that only what is whole reads 100 %."""
+    return f"{math.floor(share * 1_000_000) / 10_000:.4f} %"
 
 
 def recover(paths: Sequence[str], *, out: Out) -> int:

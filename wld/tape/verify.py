@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from wld.errors import TapeDamaged, TapeError
-from wld.events import Gap, Repair
-from wld.tape import layout, rows
+from wld.events import Gap
+from wld.tape import layout, rows, table
 from wld.tape.segment import Damage, Paths, Segment, find_segments
+from wld.tape.verdict import UNEXPLAINED, Ledger, TopicVerdict
 
 
 class FileReport(Struct, frozen=True):
@@ -37,6 +38,8 @@ class VerifyReport(Struct, frozen=True):
     repaired: tuple[Gap, ...]
     not_recorded: tuple[tuple[int, int], ...]
     """(last receive time before, first after) between files of different runs, ns."""
+    topics: tuple[TopicVerdict, ...] = ()
+    """The verdict per symbol and topic."""
 
     @property
     def is_intact(self) -> bool:
@@ -46,34 +49,38 @@ class VerifyReport(Struct, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether it is intact and no hole in the feed is left."""
-        return self.is_intact and not self.gaps
+        return (
+            self.is_intact
+            and not self.gaps
+            and not any(hole.reason == UNEXPLAINED for topic in self.topics for hole in topic.holes)
+        )
 
 
-def verify(paths: Paths) -> VerifyReport:
-    """Check every block of every file. Raises: TapeError only where a path is no tape."""
+def verify(paths: Paths, progress: Callable[[int], object] = lambda _: None) -> VerifyReport:
+    """Check every block of every file; `progress` is told the bytes of each that is done.
+
+    Raises:
+        TapeError: only where a path is no tape.
+    """
     files: list[FileReport] = []
     damages: list[Damage] = []
-    gaps: list[Gap] = []
-    repairs: dict[int, Repair] = {}
+    ledger = Ledger()
     for segment in find_segments(paths):
-        files.append(_check(segment, gaps, repairs))
+        files.append(_check(segment, ledger))
         damages += segment.damages
-    open_gaps = [g for g in gaps if g.gap_id not in repairs or repairs[g.gap_id].remaining != 0]
-    between = [
-        (before.last_time, after.first_time)
-        for before, after in pairwise(files)
-        if before.last_time is not None and after.first_time is not None and after.run != before.run
-    ]
+        progress(segment.size)
     return VerifyReport(
         tuple(files),
         tuple(damages),
-        tuple(open_gaps),
-        tuple(g for g in gaps if g not in open_gaps),
-        tuple(between),
+        tuple(ledger.open_gaps()),
+        tuple(ledger.repaired_gaps()),
+        tuple(ledger.not_recorded()),
+        tuple(ledger.verdicts()),
     )
 
 
-def _check(segment: Segment, gaps: list[Gap], repairs: dict[int, Repair]) -> FileReport:
+def _check(segment: Segment, ledger: Ledger) -> FileReport:
+    run = str(segment.header.get("run", segment.path))
     events = 0
     first: int | None = None
     last: int | None = None
@@ -82,7 +89,8 @@ def _check(segment: Segment, gaps: list[Gap], repairs: dict[int, Repair]) -> Fil
         if block.kind not in layout.EVENT_KINDS:
             continue
         try:
-            numbered = rows.decode(block, payload)
+            part = rows.decode_table(block, payload)
+            table.to_events(part)
         except (TapeDamaged, TapeError) as error:
             segment.damage(block.offset, block.end - block.offset, str(error))
             continue
@@ -92,13 +100,7 @@ def _check(segment: Segment, gaps: list[Gap], repairs: dict[int, Repair]) -> Fil
         events += block.count
         first = block.first_time if first is None else min(first, block.first_time)
         last = block.last_time if last is None else max(last, block.last_time)
-        for _, event in numbered:
-            if isinstance(event, Gap):
-                gaps.append(event)
-            elif isinstance(event, Repair):
-                repairs[event.gap_id] = event
+        ledger.see(part, run)
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
     state = "sealed" if not segment.is_journal else "torn" if torn else "open"
-    return FileReport(
-        str(segment.path), state, segment.size, events, first, last, torn, str(segment.header.get("run", ""))
-    )
+    return FileReport(str(segment.path), state, segment.size, events, first, last, torn, run)
