@@ -43,6 +43,8 @@ class SinkEntry:
         self.critical = critical
         self.capacity = capacity
         self.overflow = overflow
+        self.scope = trio.CancelScope()
+        """Ends this sink alone."""
         self.is_done = False
 
 
@@ -68,7 +70,7 @@ class Service:
         self._watch = watch
         self._source_scope = trio.CancelScope()
         self._stopping = trio.Event()
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         """What made the run end with status 1, in order."""
         self.ring = ring or Ring()
         self.screen: Any = None
@@ -110,11 +112,13 @@ class Service:
                 self._stopping.set()
                 # Shutdown: the ring is closed, the sinks drain; the deadline ends whoever hangs.
                 sink_nursery.cancel_scope.deadline = trio.current_time() + self._drain_timeout
+            late = [entry for entry in self._sinks if not entry.is_done]
             if sink_nursery.cancel_scope.cancelled_caught:
-                late = [s.name for s in self._sinks if not s.is_done]
-                log.error("not drained within %g s, cut off: %s", self._drain_timeout, ", ".join(late))
-                if any(s.critical and not s.is_done for s in self._sinks):
-                    self.failures.append(TimeoutError(f"critical sink did not drain within {self._drain_timeout:g} s"))
+                names = ", ".join(entry.name for entry in late)
+                log.error("not drained within %g s, cut off: %s", self._drain_timeout, names)
+            for entry in late:
+                if entry.critical:
+                    self.failures.append(TimeoutError(f"critical sink {entry.name} was cut off before it had drained"))
             nursery.cancel_scope.cancel()
         return 1 if self.failures else 0
 
@@ -135,8 +139,12 @@ class Service:
         ready = trio.Event()
         nursery.start_soon(self._supervise, entry, subscription, ready)
         if entry.critical:
-            with trio.fail_after(START_TIMEOUT_S):
+            with trio.move_on_after(START_TIMEOUT_S) as limit:
                 await ready.wait()
+            if limit.cancelled_caught:
+                log.error("sink %s: not ready within %g s", entry.name, START_TIMEOUT_S)
+                self.failures.append(TimeoutError(f"sink {entry.name} was not ready within {START_TIMEOUT_S:g} s"))
+                self.stop()
             return
         with trio.move_on_after(PATIENCE_S) as patience:
             await ready.wait()
@@ -145,61 +153,77 @@ class Service:
                 "sink %s is not ready after %g s; the run starts without waiting for it", entry.name, PATIENCE_S
             )
 
-    async def _supervise(
-        self,
-        entry: SinkEntry,
-        subscription: Subscription,
-        ready: trio.Event,
-    ) -> None:
+    async def _supervise(self, entry: SinkEntry, subscription: Subscription, ready: trio.Event) -> None:
+        """Run one sink to its end, or until its scope is cancelled."""
+        try:
+            with entry.scope:
+                await self._run_sink(entry, subscription, ready)
+                entry.is_done = True
+        finally:
+            self.ring.detach(subscription)
+            ready.set()
+
+    async def _run_sink(self, entry: SinkEntry, subscription: Subscription, ready: trio.Event) -> None:
         """Run one sink; a critical one that fails stops the run, another is restarted with backoff."""
         delay = RESTART_INITIAL_S
-        try:
-            while True:
-                begun = trio.current_time()
-                try:
-                    await entry.create().run(subscription, task_status=_Readiness(ready))
-                    if not self._stopping.is_set():
-                        log.info("sink %s is finished", entry.name)
+        while True:
+            begun = trio.current_time()
+            try:
+                await entry.create().run(subscription, task_status=_Readiness(ready))
+                if not self._stopping.is_set():
+                    log.info("sink %s is finished", entry.name)
+                return
+            except (Exception, SystemExit) as error:  # a plugin that calls sys.exit() ends itself only
+                if entry.critical or isinstance(error, ConfigError):
+                    if not isinstance(error, ConfigError):
+                        log.error("sink %s failed: %s", entry.name, describe(error))
+                    log.debug("sink %s failed", entry.name, exc_info=error)
+                    self.failures.append(error)
+                    self.stop()
                     return
-                except Exception as error:
-                    if entry.critical or isinstance(error, ConfigError):
-                        if not isinstance(error, ConfigError):
-                            log.error("sink %s failed: %s", entry.name, describe(error))
-                        log.debug("sink %s failed", entry.name, exc_info=error)
-                        self.failures.append(error)
-                        self.stop()
-                        return
-                    log.error("sink %s failed and was detached: %s", entry.name, describe(error), exc_info=error)
-                finally:
-                    self.ring.detach(subscription)
-                    ready.set()
-                if self._stopping.is_set():
-                    return
-                if trio.current_time() - begun >= HEALTHY_S:
-                    delay = RESTART_INITIAL_S
-                log.info("sink %s starts again in %g s", entry.name, delay)
-                with trio.move_on_after(delay):
-                    await self._stopping.wait()
-                if self._stopping.is_set():
-                    return
-                delay = min(delay * 2, RESTART_MAX_S)
-                subscription = self._subscribe(entry)
-        finally:
-            entry.is_done = trio.current_effective_deadline() != -float("inf")
+                log.error("sink %s failed and was detached: %s", entry.name, describe(error), exc_info=error)
+            finally:
+                self.ring.detach(subscription)
+                ready.set()
+            if self._stopping.is_set():
+                return
+            if trio.current_time() - begun >= HEALTHY_S:
+                delay = RESTART_INITIAL_S
+            log.info("sink %s starts again in %g s", entry.name, delay)
+            with trio.move_on_after(delay):
+                await self._stopping.wait()
+            if self._stopping.is_set():
+                return
+            delay = min(delay * 2, RESTART_MAX_S)
+            subscription = self._subscribe(entry)
 
     async def _stop_after(self, seconds: float) -> None:
         await trio.sleep(seconds)
         self.stop()
 
     async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        """The first signal drains; the second does without the sinks that are not critical; the third without any."""
+        ends = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+            ends.append(signal.SIGHUP)
+        with trio.open_signal_receiver(*ends) as signals:
             task_status.started()
+            count = 0
             async for number in signals:
-                if self._stopping.is_set():
-                    log.warning("%s again: still draining", signal.Signals(number).name)
+                count += 1
+                name = signal.Signals(number).name
+                waiting = [entry for entry in self._sinks if not entry.is_done]
+                if count == 1:
+                    log.info("%s: stopping", name)
+                elif count == 2 and any(entry.critical for entry in waiting):
+                    names = ", ".join(entry.name for entry in waiting if entry.critical)
+                    log.warning("%s again: waiting only for %s; once more ends that too", name, names)
                 else:
-                    log.info("%s: stopping", signal.Signals(number).name)
+                    log.warning("%s again: waiting for nobody", name)
                 self.stop()
+                for entry in waiting:
+                    if count > 2 or (count == 2 and not entry.critical):
+                        entry.scope.cancel()
 
 
 class _Readiness:
