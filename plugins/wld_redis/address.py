@@ -1,0 +1,117 @@
+"""Owns what a Redis URL means, and the client made from it; the only module here that imports coredis."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from msgspec import Struct
+
+from wld import ConfigError
+
+DEFAULT_STREAM = "wld"
+START = ("now", "oldest")
+CONNECT_TIMEOUT_S = 5.0
+STREAM_TIMEOUT_S = 10.0
+"""Above the longest blocking read."""
+
+
+class Address(Struct, frozen=True):
+    """A Redis server or cluster, and what is read from it."""
+
+    url: str
+    """Without password, for messages."""
+    host: str
+    port: int
+    db: int
+    username: str | None
+    password: str | None
+    is_tls: bool
+    is_cluster: bool
+    streams: tuple[str, ...]
+    consumer: str | None
+    """Under this name the reader's position is kept; None: not kept."""
+    start: str
+    """Where a consumer without a position begins: `now`, or the `oldest` entry there is."""
+
+
+def parse(url: str, key: str) -> Address:
+    """`redis[s]://[user:password@]host[:port][/db][?stream=a,b&consumer=NAME&from=now|oldest&cluster=true]`.
+
+    Raises:
+        ConfigError: naming `key` and what is accepted.
+    """
+
+    def refuse(accepted: str, got: object) -> ConfigError:
+        return ConfigError(f"{key}: expected {accepted}, got {got!r}")
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        raise refuse("redis://HOST:PORT/DB", url) from None
+    shown = re.sub(r"//[^/@]*@", "//", url)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise refuse("redis://HOST:PORT/DB or rediss://…", shown)
+    db = parts.path.strip("/") or "0"
+    if not db.isdecimal():
+        raise refuse("a number of a database after the host, such as redis://localhost/0", shown)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = ("stream", "consumer", "from", "cluster")
+    for name in options:
+        if name not in known:
+            raise refuse(f"only {', '.join(known)} after the ?", name)
+    streams = tuple(name.strip() for name in options.get("stream", DEFAULT_STREAM).split(",") if name.strip())
+    start = options.get("from", "now")
+    if not streams:
+        raise refuse("at least one name in stream=", options.get("stream"))
+    if start not in START:
+        raise refuse(f"from={' or from='.join(START)}", start)
+    if options.get("cluster", "false") not in ("true", "false"):
+        raise refuse("cluster=true or cluster=false", options["cluster"])
+    return Address(
+        shown, parts.hostname, port, int(db),
+        unquote(parts.username) if parts.username else None, unquote(parts.password) if parts.password else None,
+        parts.scheme == "rediss", options.get("cluster") == "true", streams, options.get("consumer") or None, start,
+    )  # fmt: skip
+
+
+def default_consumer(data_dir: str | os.PathLike[str]) -> str:
+    """The name under which a recorder goes on: this host and the folder of its tapes, which only one may hold."""
+    return f"{socket.gethostname()}:{os.path.abspath(data_dir)}"
+
+
+def make_client(address: Address) -> Any:
+    """A client to enter with `async with`; its requests raise what `failures()` lists."""
+    import coredis
+
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # what fails is said once, by whoever asked
+    common: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "stream_timeout": STREAM_TIMEOUT_S,
+        "retry_policy": coredis.retry.NoRetryPolicy(),
+    }
+    if address.is_tls:
+        common["ssl"] = True
+    if address.is_cluster:
+        return coredis.RedisCluster(
+            startup_nodes=[coredis.connection.TCPLocation(address.host, address.port)], **common
+        )
+    return coredis.Redis(address.host, address.port, address.db, client_name="wld", **common)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a request raises when the server is away, refuses, or fails."""
+    import anyio
+    import coredis
+
+    return (
+        coredis.exceptions.RedisError, OSError, TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError,
+        anyio.EndOfStream,
+    )  # fmt: skip
