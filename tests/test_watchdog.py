@@ -93,6 +93,7 @@ def test_a_loop_that_turns_is_left_in_peace(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_the_real_program_names_it_and_goes_on(tmp_path: Path) -> None:
     blocking = SOUND.replace("            pass", "            import time; time.sleep(1.5)")
     make_distribution(tmp_path / "site", "noisy", blocking)
