@@ -114,7 +114,12 @@ class Scene:
     def frame(self, height: int, width: int, theme: str, rung: Rung) -> tuple[Any, Palette]:
         """A frame as the terminal would show it."""
         palette = Palette(THEMES[theme], rung, is_ascii=rung is Rung.MONO)
-        draw_frame(height, width, palette, self.surface.panels, self.view, self.state)  # settles scale and centre
+        self.view.wants_redraw = True
+        while self.view.wants_redraw:
+            self.view.wants_redraw = False
+            draw_frame(height, width, palette, self.surface.panels, self.view, self.state)
+        if self.heatmap is not None:
+            self.heatmap.view.rescale()
         return draw_frame(height, width, palette, self.surface.panels, self.view, self.state), palette
 
 

@@ -8,7 +8,6 @@ shows is what the model believed at its end.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,9 +22,11 @@ from wld.terminal.palette import BOLD, DIMMED, HEAT, LEVELS
 from wld_heatmap.history import Column, HeatMap, LiquidationMark, Radar, TierFilter, Zone
 
 Pixels = npt.NDArray[np.float32]
+_Cells = tuple[list[int], list[int], list[int], list[int]]
+"""Rows, columns, glyphs and styles of single cells."""
 
 SECOND = 1_000_000_000
-WIDTHS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 1800, 3600)
+WIDTHS = (1, 2, 5, 10, 20, 30, 40, 60, 120, 300, 900, 1800, 3600)
 """Seconds that a cell column may be wide."""
 WIDEST_AUTO = 60
 """Left alone, columns widen up to this as history grows: an hour at 80 columns, two at 200."""
@@ -39,6 +40,8 @@ GAMMAS = (0.5, 0.7, 1.0, 1.4, 2.0)
 SCALES = ("log", "linear", "percentile")
 RANGE_INTERVAL = 10 * SECOND
 HYSTERESIS = 0.2
+CELLS_A_FRAME = 32
+"""Columns built anew in one frame, some 0.1 ms each; after a change of zoom the picture fills within a few frames."""
 _COVERED = 2_000
 _SIDES: tuple[PositionSide | None, ...] = (None, PositionSide.LONG, PositionSide.SHORT)
 _TIERS: tuple[TierFilter, ...] = ("all", "high", "low")
@@ -199,6 +202,9 @@ class HeatView:
         self._zones: tuple[tuple[Any, ...], list[Zone]] = ((), [])
         self._within: tuple[tuple[Any, ...], Any] = ((), None)
         self._shown: _Shown | None = None
+        self._marks: tuple[_Cells, _Cells] = (([], [], [], []), ([], [], [], []))
+        self._marks_key: tuple[Any, ...] = ()
+        self._liquidations: dict[str, _Marks] = {}
 
     def snap(self, now: int) -> None:
         """Keep this second of every symbol: a fresh start then shows heat within seconds."""
@@ -312,13 +318,18 @@ class HeatView:
         if key != self._cells_key:
             self._cells, self._cells_key = {}, key
         cells: list[Cell | None] = []
-        for slot in range(shown.first, shown.last + 1):
+        built = 0
+        for slot in range(shown.last, shown.first - 1, -1):
             cell = self._cells.get(slot)
-            if cell is None:
+            if cell is None and built < CELLS_A_FRAME:
                 cell = self._cell(heatmap, store, shown, slot, view)
+                built += cell is not None
                 if cell is not None and cell.is_final:
                     self._cells[slot] = cell
             cells.append(cell)
+        cells.reverse()
+        if built >= CELLS_A_FRAME:
+            view.wants_redraw = True  # the rest in the next frame: the event loop must not wait for a picture
         if len(self._cells) > 20 * shown.layout.columns + 1_000:
             self._cells.clear()
         return cells
@@ -374,33 +385,42 @@ class HeatView:
                 canvas.put_over(row, x, "o", Color.MARK, BOLD)
 
     def _set_range(self, heat: Pixels, shown: _Shown, view: View) -> None:
-        """Where the scale begins and ends: P50 and P99.5 of what is visible, at most each 10 s, with hysteresis."""
+        """Where the scale begins and ends: P15 and P99.7 of what is visible, at most each 10 s, with hysteresis.
+
+        The field is smooth, so that its median is often a third of its peak: a scale from there would show one colour.
+        """
         key = (shown.symbol, shown.bins, self.side, self.tiers)
         if key == self._range_key and 0 <= view.now - self._range_time < RANGE_INTERVAL:
             return
         held = heat[heat > 1.0]
         if held.size < 16:
             return
-        low, high = (float(v) for v in np.percentile(held, (50, 99.5)))
-        high = max(high, low * 1.5)
+        low, high = (float(v) for v in np.percentile(held, (15, 99.7)))
+        high = max(high, low * 2)
         old_low, old_high = self._range
         is_new = key != self._range_key
         if is_new or abs(low - old_low) > HYSTERESIS * old_low or abs(high - old_high) > HYSTERESIS * old_high:
             self._range = (low, high)
         self._range_key, self._range_time = key, view.now
 
+    def rescale(self) -> None:
+        """Take the colour scale from the next frame, whenever it was last taken."""
+        self._range_key = ()
+
     def levels(self, heat: Pixels) -> npt.NDArray[np.uint8]:
         """Heat in USDT to 0..63, 0 only where there is none."""
         low, high = self._range
         scale = SCALES[self.settings.scale]
+        share: Pixels
         if scale == "log":
-            share = np.log1p(heat / low) / math.log1p(high / low)
+            floor = np.float32(low)
+            share = np.asarray(np.log(np.maximum(heat, floor) / floor) / math.log(high / low), np.float32)
         elif scale == "linear":
-            share = heat / high
+            share = np.asarray(heat / high, np.float32)
         else:
             held = np.sort(heat[heat > 1.0])
-            share = np.searchsorted(held, heat) / max(1, held.size) if held.size else heat * 0.0
-            share = np.asarray(share, np.float32) ** 2  # the upper ranks get most of the colours
+            rank = np.searchsorted(held, heat) / max(1, held.size)
+            share = np.asarray(rank**2, np.float32)  # the upper ranks get most of the colours
         gamma = GAMMAS[self.settings.gamma]
         share = np.clip(share, 0.0, 1.0)
         if gamma != 1.0:
@@ -408,27 +428,28 @@ class HeatView:
         levels = np.rint(share * (LEVELS - 1)).astype(np.uint8)
         return np.asarray(np.where((heat > 1.0) & (levels == 0), 1, levels), np.uint8)
 
+    def _marks_of(self, heatmap: HeatMap) -> _Marks:
+        marks = self._liquidations.setdefault(heatmap.symbol, _Marks())
+        marks.refresh(heatmap)
+        return marks
+
     def _draw_marks(self, canvas: Canvas, heatmap: HeatMap, shown: _Shown) -> None:
-        """Real liquidations where they were triggered: full hit, hollow miss, larger for more USDT."""
-        start, end = shown.first * shown.width, (shown.last + 1) * shown.width
-        visible = []
-        for mark in reversed(heatmap.liquidations):
-            if mark.time < start - 10 * SECOND:
-                break
-            if start <= mark.time < end and self.side in (None, mark.position_side):
-                visible.append(mark)
-        if not visible:
-            return
-        sizes = sorted(mark.notional for mark in visible)
-        is_plain = canvas.palette.is_ascii or not canvas.palette.rung
-        for mark in sorted(visible, key=lambda m: m.notional):  # the largest lies on top
-            row = shown.row_of(heatmap.bin_of(mark.trigger_price) // shown.bins)
-            if row is None:
-                continue
-            share = bisect_right(sizes, mark.notional) / len(sizes)
-            glyph = mark_glyph(mark, share, is_plain=is_plain)
-            color = Color.LONG if mark.position_side is PositionSide.LONG else Color.SHORT
-            canvas.put_over(row, mark.time // shown.width - shown.first, glyph, color, BOLD)
+        """Real liquidations where they were triggered: of each side and column the largest, sized by their sum, as hit or
+        miss; the others as dots.
+        """
+        palette = canvas.palette
+        marks = self._marks_of(heatmap)
+        place = (shown.symbol, shown.layout, shown.width, shown.last, shown.bins, shown.bottom)
+        key = (*place, marks.version, self.side, id(palette))
+        if key != self._marks_key:
+            self._marks_key = key
+            is_plain = palette.is_ascii or not palette.rung
+            self._marks = marks.arrange(shown, self.side, is_plain=is_plain, has_color=bool(palette.rung))
+        dots, largest = self._marks
+        if dots[0]:
+            canvas.put_cells_over(*dots, BOLD)
+        if largest[0]:
+            canvas.put_cells(*largest)
 
     def _draw_axes(self, canvas: Canvas, heatmap: HeatMap, shown: _Shown, view: View) -> None:
         layout = shown.layout
@@ -438,6 +459,7 @@ class HeatView:
         profile = self._profile(heatmap, shown, view)
         peak = float(profile.max()) if profile.size else 0.0
         zones = {shown.row_of(heatmap.bin_of(z.price) // shown.bins): (name, z) for name, z in self.named_zones(view)}
+        bar_levels = self.levels(profile / np.float32(layout.per_row)).tolist()
         every = 1 if layout.rows < 26 else 2 if layout.rows < 60 else 3
         right = layout.left + layout.columns
         palette = canvas.palette
@@ -457,9 +479,8 @@ class HeatView:
             bar = profile[row]
             room = layout.bar
             if bar > 0 and peak > 0:
-                level = int(self.levels(np.array([[bar / layout.per_row]], np.float32))[0, 0])
                 length = max(1, round(bar / peak * room))
-                style = (HEAT + max(level, 12)) | HEAT << 8 if palette.rung else palette.roles[Role.INK]
+                style = (HEAT + max(bar_levels[row], 12)) | HEAT << 8 if palette.rung else palette.roles[Role.INK]
                 canvas.put_style(row, column + 1, "█" * length, style)
             if row in zones and not is_mark:
                 name, zone = zones[row]
@@ -532,11 +553,14 @@ class HeatView:
             is_plain = canvas.palette.is_ascii or not canvas.palette.rung
             rung = canvas.palette.rung
             for glyph, text, color in (
-                (("L S", "hit", Color.INK), ("l s", "miss", Color.INK))
+                (("L S", "hit", Color.INK), ("l s", "miss", Color.INK), ("x", "not judged", Color.INK))
                 if is_plain
                 else (
-                    ("●○", "long liq. hit, miss", Color.LONG),
-                    ("●○", "short liq.", Color.SHORT),
+                    ("●", "long hit", Color.LONG),
+                    ("○", "miss", Color.LONG),
+                    ("●", "short hit", Color.SHORT),
+                    ("○", "miss", Color.SHORT),
+                    ("×", "not judged", Color.INK),
                 )
             ):
                 if column + 5 + len(glyph) + len(text) > canvas.width:
@@ -708,21 +732,6 @@ class HeatView:
 
     # Liquidations.
 
-    def _sums(self, heatmap: HeatMap, since: int) -> tuple[float, float, int, int, int, int]:
-        """(longs USDT, shorts USDT, longs, shorts, hits, judged) since a time."""
-        sums = [0.0, 0.0]
-        counts = [0, 0]
-        hits = judged = 0
-        for mark in reversed(heatmap.liquidations):
-            if mark.time < since:
-                break
-            which = 0 if mark.position_side is PositionSide.LONG else 1
-            sums[which] += mark.notional
-            counts[which] += 1
-            judged += mark.percentile is not None
-            hits += mark.is_hit
-        return sums[0], sums[1], counts[0], counts[1], hits, judged
-
     def liquidation_lines(self, view: View, width: int, height: int) -> Sequence[Line]:
         """Real liquidations: sums by side, and the latest with the heat that stood there before."""
         heatmap = self.radar.maps.get(view.symbol)
@@ -732,18 +741,20 @@ class HeatView:
         lines: list[Line] = []
         known = heatmap.model.first_time
         for name, hours in (("1h", 1), ("24h", 24)):
-            longs, shorts, n_long, n_short, hits, judged = self._sums(heatmap, view.now - hours * 3600 * SECOND)
+            longs, shorts, n_long, n_short, hits, judged = self._marks_of(heatmap).since(
+                view.now - hours * 3600 * SECOND
+            )
             star = "" if known is not None and view.now - known >= hours * 3600 * SECOND else "*"
-            hit = f"  hit {hits}/{judged}" if judged else ""
+            hit = f" hit {100 * hits / judged:.0f}%" if judged else ""
             lines.append(
                 (
                     (f"{name + star:<5}", Role.FAINT),
                     (f"L {numbers.amount(longs)} ({n_long})", Role.LONG),
-                    (f"  S {numbers.amount(shorts)} ({n_short})", Role.SHORT),
+                    (f" S {numbers.amount(shorts)} ({n_short})", Role.SHORT),
                     (hit, Role.TEXT),
                 )
             )
-        for mark in list(heatmap.liquidations)[-5:][::-1]:
+        for mark in self._marks_of(heatmap).marks[-5:][::-1]:
             lines.append(((f"{numbers.clock(mark.time)} ", Role.FAINT), *mark_spans(mark, tick)))
         return lines
 
@@ -752,13 +763,13 @@ class HeatView:
         heatmap = self.radar.maps.get(view.symbol)
         if heatmap is None or self.loading:
             return []
-        longs, shorts, n_long, n_short, hits, judged = self._sums(heatmap, view.now - 3600 * SECOND)
+        longs, shorts, n_long, n_short, hits, judged = self._marks_of(heatmap).since(view.now - 3600 * SECOND)
         return [
             (
                 ("liq  1h ", Role.FAINT),
                 (f"L {numbers.amount(longs)} ({n_long})", Role.LONG),
-                (f"  S {numbers.amount(shorts)} ({n_short})", Role.SHORT),
-                (f"  hit {hits}/{judged}" if judged else "", Role.TEXT),
+                (f" S {numbers.amount(shorts)} ({n_short})", Role.SHORT),
+                (f" hit {100 * hits / judged:.0f}%" if judged and width >= 42 else "", Role.TEXT),
             )
         ]
 
@@ -771,30 +782,30 @@ class HeatView:
             return []
         health = heatmap.health
         is_proven = health.verdict == "validated"
+        need = "; needs 30 in 10 h" if health.verdict == "unproven" else ""
         lines: list[Line] = [
             (
-                (f"{health.verdict:<10}", Role.LONG if is_proven else Role.WARN),
-                (f" {health.events} events in {health.hours} h", Role.TEXT),
-                ("" if is_proven else " (needs 30 in 10 h)" if health.verdict == "unproven" else "", Role.FAINT),
+                (health.verdict, Role.LONG if is_proven else Role.WARN),
+                (f"  {health.events} in {health.hours} h", Role.TEXT),
+                (need, Role.FAINT),
             )
         ]
         if health.lift is not None:
+            span = f" [{health.lift_low:.1f}..{health.lift_high:.1f}]" if health.lift_low and health.lift_high else ""
             placebo = f" placebo {health.placebo:.1f}x" if health.placebo is not None else ""
-            lines.append(
-                f"lift@10 {health.lift:.1f}x [{health.lift_low or 0:.1f}..{health.lift_high or 0:.1f}]{placebo}"
-            )
+            lines.append(f"lift@10 {health.lift:.1f}x{span}{placebo}")
         if health.bits is not None:
             lines.append(f"bits/event {health.bits:+.2f} over distance-only")
         if health.coverage_long is not None and health.coverage_short is not None:
             lines.append(f"knows L {100 * health.coverage_long:.0f}%  S {100 * health.coverage_short:.0f}% of OI")
-        lines.append(((f"{health.margin}", Role.FAINT),))
+        weighted = [(weight, leverage) for leverage, weight, _ in health.tiers]
+        if weighted:
+            top = sorted(sorted(weighted, reverse=True)[:4], key=lambda item: item[1])
+            text = " ".join(f"{leverage:g}x {100 * weight:.0f}%" for weight, leverage in top)
+            lines.append((("tiers ", Role.FAINT), (text, Role.TEXT)))
+        lines.append(((health.margin, Role.FAINT),))
         if health.is_w_measured:
             lines.append(f"open fraction {health.w:.2f}")
-        weighted = [(weight, leverage, n) for leverage, weight, n in health.tiers]
-        if weighted:
-            top = sorted(weighted, reverse=True)[:4]
-            text = " ".join(f"{leverage:g}x {100 * weight:.0f}%" for weight, leverage, _ in sorted(top, key=_leverage))
-            lines.append((("tiers ", Role.FAINT), (text, Role.TEXT)))
         lines += [((note, Role.FAINT),) for note in health.notes]
         return lines
 
@@ -905,12 +916,101 @@ class HeatView:
         }  # fmt: skip
 
 
-def _leverage(item: tuple[float, float, float]) -> float:
-    return item[1]
+class _Marks:
+    """Real liquidations of one symbol as columns, grown as they come, with running sums."""
+
+    _FIELDS = ("time", "bin", "notional", "is_long", "is_hit", "is_judged")
+
+    def __init__(self) -> None:
+        self._last: LiquidationMark | None = None
+        self.marks: list[LiquidationMark] = []
+        self.time, self.bin = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.notional = np.zeros(0)
+        self.is_long, self.is_hit, self.is_judged = np.zeros(0, bool), np.zeros(0, bool), np.zeros(0, bool)
+        self.version = 0
+
+    def refresh(self, heatmap: HeatMap) -> None:
+        """Take in what came since the last look."""
+        fresh: list[LiquidationMark] = []
+        for mark in reversed(heatmap.liquidations):
+            if mark is self._last:
+                break
+            fresh.append(mark)
+        if not fresh:
+            return
+        fresh.reverse()
+        self._last = fresh[-1]
+        self.version += 1
+        most = heatmap.liquidations.maxlen or len(self.marks) + len(fresh)
+        self.marks = [*self.marks, *fresh][-most:]
+        added = (
+            [mark.time for mark in fresh],
+            [heatmap.bin_of(mark.trigger_price) for mark in fresh],
+            [mark.notional for mark in fresh],
+            [mark.position_side is PositionSide.LONG for mark in fresh],
+            [mark.is_hit for mark in fresh],
+            [mark.percentile is not None for mark in fresh],
+        )
+        for name, values in zip(self._FIELDS, added, strict=True):
+            before = getattr(self, name)
+            setattr(self, name, np.concatenate([before, np.asarray(values, before.dtype)])[-most:])
+
+    def since(self, time: int) -> tuple[float, float, int, int, int, int]:
+        """(longs USDT, shorts USDT, longs, shorts, hits, judged) from a time on."""
+        late = slice(int(np.searchsorted(self.time, time)), None)
+        is_long, notional = self.is_long[late], self.notional[late]
+        longs, count = float(notional[is_long].sum()), int(is_long.sum())
+        total = float(notional.sum())
+        return (
+            longs,
+            total - longs,
+            count,
+            len(is_long) - count,
+            int(self.is_hit[late].sum()),
+            int(self.is_judged[late].sum()),
+        )
+
+    def arrange(
+        self, shown: _Shown, side: PositionSide | None, *, is_plain: bool, has_color: bool
+    ) -> tuple[_Cells, _Cells]:
+        """(dots, marks) of what the pane shows."""
+        slot = self.time // shown.width
+        offset = self.bin // shown.bins - shown.bottom
+        row = shown.layout.rows - 1 - offset // shown.layout.per_row
+        keep = (slot >= shown.first) & (slot <= shown.last) & (offset >= 0) & (offset < shown.layout.pixels)
+        if side is not None:
+            keep &= self.is_long == (side is PositionSide.LONG)
+        at = np.flatnonzero(keep)
+        if not at.size:
+            return ([], [], [], []), ([], [], [], [])
+        column, row = (slot[at] - shown.first).tolist(), row[at].tolist()
+        is_long, notional = self.is_long[at], self.notional[at]
+        group = (slot[at] - shown.first) * 2 + is_long
+        order = np.lexsort((notional, group))
+        ends = np.flatnonzero(np.append(np.diff(group[order]) != 0, True))
+        largest = order[ends].tolist()
+        sums = np.bincount(group, notional)
+        ordered = np.sort(sums[group[order[ends]]])
+        colors = np.where(is_long, int(Color.LONG), int(Color.SHORT)).tolist()
+        dots: _Cells = ([], [], [], []) if is_plain else (row, column, [ord("∙")] * len(row), colors)
+        marks: _Cells = ([], [], [], [])
+        back = (HEAT << 8 if has_color else 0) | BOLD << 16
+        for i in largest:
+            share = float(np.searchsorted(ordered, sums[group[i]], side="right")) / len(ordered)
+            glyph = mark_glyph(self.marks[at[i]], share, is_plain=is_plain)
+            # On the pane's own background: over heat or the path the colours would not be told apart.
+            style = back | (colors[i] if has_color else 0)
+            for cells, value in zip(marks, (row[i], column[i], ord(glyph), style), strict=True):
+                cells.append(value)
+        return dots, marks
 
 
 def mark_glyph(mark: LiquidationMark, share: float, *, is_plain: bool) -> str:
-    """Full for a hit, hollow for a miss, by size; without colours the letter says the side, its case the hit."""
+    """Full for a hit, hollow for a miss, a cross while nothing can be judged; larger for more USDT. Without colours the
+    letter says the side, its case the hit.
+    """
+    if mark.percentile is None:
+        return "x" if is_plain else "×"
     if is_plain:
         letter = "L" if mark.position_side is PositionSide.LONG else "S"
         return letter if mark.is_hit else letter.lower()
@@ -921,11 +1021,11 @@ def mark_glyph(mark: LiquidationMark, share: float, *, is_plain: bool) -> str:
 def mark_spans(mark: LiquidationMark, tick: int | None) -> tuple[tuple[str, Role], ...]:
     """`LONG 18.2k @1.0187 p97 hit`: side, USDT, trigger price, percentile of the heat that stood there."""
     is_long = mark.position_side is PositionSide.LONG
-    rank = "p--" if mark.percentile is None else f"p{mark.percentile:.0f}"
+    rank = "" if mark.percentile is None else f" p{mark.percentile:.0f}"
     verdict = "" if mark.percentile is None else " hit" if mark.is_hit else " miss"
     return (
         ("LONG  " if is_long else "SHORT ", Role.LONG if is_long else Role.SHORT),
-        (f"{numbers.amount(mark.notional):>5} @{numbers.price(mark.trigger_price, tick)} {rank}", Role.TEXT),
+        (f"{numbers.amount(mark.notional):>5} @{numbers.price(mark.trigger_price, tick)}{rank}", Role.TEXT),
         (verdict, Role.STRONG if mark.is_hit else Role.FAINT),
     )
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from wld import Event, Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
 from wld.terminal import Line, Role, View, numbers
-from wld_telemetry.state import Group, Row, Telemetry
+from wld_telemetry.state import OLD_NS, Group, Row, Telemetry
 
 _TONES = {"long": Role.LONG, "short": Role.SHORT, "warn": Role.WARN}
 _LABEL_WIDTH = 8
@@ -117,10 +117,10 @@ class TelemetrySink:
     def _hang(self, names: Sequence[str]) -> None:
         assert self._screen is not None
         for name, title, order, weight, group in (
-            ("price", "PRICE", 10, 90, Telemetry.price),
+            ("price", "PRICE (USDT)", 10, 90, Telemetry.price),
             ("positioning", "POSITIONING", 20, 85, Telemetry.positioning),
             ("flow", "TAKER FLOW (USDT)", 30, 70, Telemetry.taker_flow),
-            ("book", "BOOK 25 bp", 40, 50, Telemetry.book_group),
+            ("book", "BOOK 25 bp (USDT)", 40, 50, Telemetry.book_group),
             ("liquidations", "LIQUIDATIONS (real, USDT)", 50, 80, Telemetry.forced),
         ):
             if name in names and not (name == "liquidations" and self._screen.has("liquidations")):
@@ -168,17 +168,16 @@ class TelemetrySink:
         if name == "positioning":
             found = {row.label: row for row in state.positioning(now).rows}
             role = Role.FAINT if found["OI"].is_old else Role.TEXT
-            interest = found["OI"].value.split(" ")[0]
-            return [(("OI   ", Role.FAINT), (f"{interest} d {found['dOI'].value}", role))]
+            return [(("OI   ", Role.FAINT), (f"{found['OI'].value.split(' ')[0]} {found['dOI'].value}", role))]
         if name == "flow":
             return [self._flow_brief(state, now)]
         if name == "price":
             found = {row.label: row for row in state.price(now).rows}
             basis = found["basis"].value.split(" (")[0] if "basis" in found else numbers.NONE
-            spread = found["spread"].value if "spread" in found else numbers.NONE
+            spread = found["bid|ask"].value.split("  ")[-1] if "bid|ask" in found else numbers.NONE
             band = state.book_band()
             share = f" imb {2 * band[0] / (band[0] + band[1]) - 1:+.2f}" if band and sum(band) else ""
-            return [(("idx  ", Role.FAINT), (f"{found['index'].value} basis {basis} sprd {spread}{share}", Role.TEXT))]
+            return [(("book ", Role.FAINT), (f"sprd {spread} basis {basis}{share}".replace(" bp", "bp"), Role.TEXT))]
         if name == "liquidations":
             longs, shorts, long_count, short_count = state.liquidated(now, 3_600_000_000_000)
             return [
@@ -215,20 +214,24 @@ class TelemetrySink:
         facts = view.facts
         rates = self._rates.of(view.now, facts.counts)
         seen = facts.of(view.symbol).seen
-        rows = []
+        parts = []
         for label, topic in _TOPICS:
             time = seen.get(topic)
-            age = None if time is None else view.now - time
-            is_old = topic != "allLiquidation" and (age is None or age > 15_000_000_000)
-            rows.append(Row(label, f"{rates[topic]:.1f}/s  {facts.counts[topic]} seen", age, is_old))
+            rate = rates[topic]
+            age = "--" if time is None else numbers.age(view.now - time)
+            parts.append(f"{label} {rate:.{0 if rate >= 9.95 else 1}f}/s {age}")
+        # Liquidations may rightly be quiet for hours; the others not.
+        quiet = [seen.get(topic) for _, topic in _TOPICS[:3]]
+        oldest = None if None in quiet else max(view.now - time for time in quiet if time is not None)
+        is_old = oldest is None or oldest > OLD_NS
+        rows = [Row("topics", " ".join(parts[:2]), None, is_old), Row("", " ".join(parts[2:]), None, is_old)]
         lag = facts.lag_ms()
-        rows.append(Row("lag", "--" if lag is None else f"{lag:.0f} ms median, venue's push to here"))
         drops = sum(sink.dropped for sink in self._context.statistics().sinks)
         state = self.states.get(view.symbol)
         reasons = " ".join(f"{name} {n}" for name, n in sorted(state.gaps.items())) if state else ""
         tone = "warn" if facts.gaps or drops else ""
-        rows.append(Row("gaps", f"{facts.gaps} {reasons}".strip(), None, False, tone))
-        rows.append(Row("dropped", f"{drops} events by slow sinks", None, False, "warn" if drops else ""))
+        rows.insert(0, Row("gaps", f"{facts.gaps}  dropped {drops} {reasons}".strip(), None, False, tone))
+        rows.append(Row("lag", "--" if lag is None else f"{lag:.0f} ms from the venue's push"))
         return rows
 
     def _recorder(self, view: View) -> list[Row]:

@@ -71,12 +71,12 @@ class _Sums:
         self._bucket = bucket
         self._keep = keep
         self._sums: deque[list[float]] = deque()
-        self.first_time: int | None = None
+        self._added = 0
+        self._memo: dict[int, tuple[tuple[int, int], tuple[float, float, int, int]]] = {}
 
     def add(self, time: int, amount: float, is_first: bool) -> None:
         start = time - time % self._bucket
-        if self.first_time is None:
-            self.first_time = time
+        self._added += 1
         if not self._sums or self._sums[-1][0] < start:
             self._sums.append([start, 0.0, 0.0, 0, 0])
             while self._sums and self._sums[0][0] < start - self._keep:
@@ -87,6 +87,9 @@ class _Sums:
 
     def window(self, now: int, length: int) -> tuple[float, float, int, int]:
         """(amount of the first side, of the second, counts of both) of the last `length` ns, to a bucket."""
+        key = (now // self._bucket, self._added)
+        if length in self._memo and self._memo[length][0] == key:
+            return self._memo[length][1]
         first = second = 0.0
         count = other = 0
         for entry in reversed(self._sums):
@@ -96,6 +99,7 @@ class _Sums:
             second += entry[2]
             count += int(entry[3])
             other += int(entry[4])
+        self._memo[length] = (key, (first, second, count, other))
         return first, second, count, other
 
 
@@ -125,7 +129,8 @@ class Telemetry:
         self.gaps: dict[str, int] = {}
         self.cvd = 0.0
         """Taker buys less taker sells since the start, USDT."""
-        self._flow = _Sums(_BUCKET, HOUR + MINUTE)
+        self._flow = _Sums(_BUCKET, 6 * MINUTE)
+        self._hour_flow = _Sums(MINUTE, HOUR + MINUTE)
         self._liquidated = _Sums(MINUTE, DAY)
         self._interest: deque[tuple[int, float]] = deque(maxlen=_MINUTES // 10)
         """(minute, open interest of both sides in coin), the last of each minute."""
@@ -163,6 +168,7 @@ class Telemetry:
         notional = trade.size / SCALE * (trade.price / SCALE)
         is_buy = trade.aggressor_side is AggressorSide.BUY
         self._flow.add(trade.receive_time, notional, is_buy)
+        self._hour_flow.add(trade.receive_time, notional, is_buy)
         self.cvd += notional if is_buy else -notional
         minute = trade.receive_time - trade.receive_time % MINUTE
         if self._cvds and self._cvds[-1][0] == minute:
@@ -211,7 +217,8 @@ class Telemetry:
 
     def flow(self, now: int, length: int) -> tuple[float, float]:
         """(taker buys, taker sells) of the last `length` ns, USDT."""
-        buys, sells, _, _ = self._flow.window(now, length)
+        sums = self._flow if length <= 5 * MINUTE else self._hour_flow
+        buys, sells, _, _ = sums.window(now, length)
         return buys, sells
 
     def liquidated(self, now: int, length: int) -> tuple[float, float, int, int]:
@@ -276,77 +283,62 @@ class Telemetry:
         """Last, mark, index, basis, spread, the day."""
         ticker, tick = self.ticker, self.tick
         age = None if ticker is None else now - ticker.receive_time
+        limit = 3 * TICKER_INTERVAL
+        change = _fraction(_of(ticker, "price_change_24h"))
+        tone = "" if not change else "long" if change > 0 else "short"
+        mark, index = _of(ticker, "mark_price"), _of(ticker, "index_price")
         rows = [
             _row("last", numbers.price(self.last_price, tick), _since(now, self.trade_time), 3 * TRADE_INTERVAL),
-            _row("mark", numbers.price(_of(ticker, "mark_price"), tick), age, 3 * TICKER_INTERVAL),
-            _row("index", numbers.price(_of(ticker, "index_price"), tick), age, 3 * TICKER_INTERVAL),
+            _row("mark", f"{numbers.price(mark, tick)}  index {numbers.price(index, tick)}", age, limit),
         ]
-        mark, index = _of(ticker, "mark_price"), _of(ticker, "index_price")
         if mark and index:
             basis = (mark / index - 1) * 1e4
             mean = sum(value for _, value in self._basis) / len(self._basis)
             hour = self._window("1h", now, HOUR)
-            rows.append(_row("basis", f"{basis:+.1f} bp ({hour} {mean:+.1f})", age, 3 * TICKER_INTERVAL))
+            rows.append(_row("basis", f"{basis:+.1f} bp ({hour} {mean:+.1f})", age, limit))
         best = self.best()
         if best:
             bid, ask, time = best
             spread = (ask - bid) / ((ask + bid) / 2) * 1e4
-            rows.append(
-                _row(
-                    "bid/ask",
-                    f"{numbers.price(bid, tick)} {numbers.price(ask, tick)}",
-                    now - time,
-                    3 * BOOK_INTERVAL,
-                )
-            )
-            rows.append(_row("spread", f"{spread:.1f} bp", now - time, 3 * BOOK_INTERVAL))
-        change = _fraction(_of(ticker, "price_change_24h"))
-        tone = "" if not change else "long" if change > 0 else "short"
-        rows.append(_row("24h", numbers.percent(change), age, 3 * TICKER_INTERVAL, tone))
+            text = f"{numbers.price(bid, tick)} | {numbers.price(ask, tick)}  {spread:.1f} bp"
+            rows.append(_row("bid|ask", text, now - time, 3 * BOOK_INTERVAL))
         low, high = _of(ticker, "low_price_24h"), _of(ticker, "high_price_24h")
-        rows.append(
-            _row("range", f"{numbers.price(low, tick)} .. {numbers.price(high, tick)}", age, 3 * TICKER_INTERVAL)
-        )
         turnover = _fraction(_of(ticker, "turnover_24h"))
-        rows.append(_row("turnover", f"{numbers.amount(turnover)} USDT", age, 3 * TICKER_INTERVAL))
-        return Group("price", "PRICE", rows)
+        rows.append(_row("24h", f"{numbers.percent(change)}  turn. {numbers.amount(turnover)}", age, limit, tone))
+        rows.append(_row("range", f"{numbers.price(low, tick)} .. {numbers.price(high, tick)}", age, limit))
+        return Group("price", "PRICE (USDT)", rows)
 
     def positioning(self, now: int) -> Group:
         """Open interest and its changes, funding, the open fraction of the volume."""
         ticker = self.ticker
         age = None if ticker is None else now - ticker.receive_time
+        limit = 3 * TICKER_INTERVAL
         interest = _fraction(_of(ticker, "open_interest"))
         mark = _fraction(_of(ticker, "mark_price"))
         value = interest * mark if interest is not None and mark is not None else None
-        rows = [
-            _row(
-                "OI",
-                f"{numbers.amount_long(interest)} = {numbers.amount(value)} USDT",
-                age,
-                3 * TICKER_INTERVAL,
-            )
-        ]
         changes = " ".join(
-            f"{name} {numbers.percent(self.interest_change(now, length))}"
+            f"{name} {numbers.percent(self.interest_change(now, length), 1)}"
             for name, length in (("1m", MINUTE), ("5m", 5 * MINUTE), ("1h", HOUR))
         )
-        rows.append(_row("dOI", changes, age, 3 * TICKER_INTERVAL))
-        line = numbers.spark([v for _, v in self._interest][-60:], 30)
+        rows = [
+            _row("OI", f"{numbers.amount_long(interest)} = {numbers.amount(value)} USDT", age, limit),
+            _row("dOI", changes, age, limit),
+        ]
         if len(self._interest) > 2:
-            rows.append(Row("OI 60m", line))
+            rows.append(Row("OI 60m", numbers.spark([v for _, v in self._interest][-60:], 22), age))
         funding = _fraction(_of(ticker, "funding_rate"))
         due = _of(ticker, "next_funding_time")
         until = numbers.countdown(None if due is None else due - now)
-        rows.append(_row("fund", f"{numbers.percent(funding, 4)} in {until}", age, 3 * TICKER_INTERVAL))
+        rows.append(_row("fund", f"{numbers.percent(funding, 4)} in {until}", age, limit))
         hours = _of(ticker, "funding_interval_hour") or 0
         if funding is not None and hours:
             yearly = funding * 24 / hours * 365
-            rows.append(_row("yearly", f"{numbers.percent(yearly, 1)} (every {hours} h)", age, 3 * TICKER_INTERVAL))
+            rows.append(_row("yearly", f"{numbers.percent(yearly, 1)}, every {hours} h", age, limit))
         shares = [
             f"{name} {'--' if w is None else f'{w:.2f}'}"
             for name, w in (("1m", self.open_fraction(now, MINUTE)), ("5m", self.open_fraction(now, 5 * MINUTE)))
         ]
-        rows.append(Row("opened", f"{' '.join(shares)} of volume"))
+        rows.append(Row("opened", f"{' '.join(shares)} of vol.", age))
         return Group("positioning", "POSITIONING", rows)
 
     def taker_flow(self, now: int) -> Group:
@@ -370,27 +362,25 @@ class Telemetry:
                     "long" if share >= 0.5 else "short",
                 )
             )
-        rows.append(Row("CVD", f"{numbers.signed(self.cvd)} USDT since start", age, False))
+        rows.append(Row("CVD", f"{numbers.signed(self.cvd)} since start", age, False))
         if len(self._cvds) > 2:
-            rows.append(Row("CVD 60m", numbers.spark([v for _, v in self._cvds], 30)))
+            rows.append(Row("CVD 60m", numbers.spark([v for _, v in self._cvds][-60:], 22), age))
         return Group("flow", "TAKER FLOW (USDT)", rows)
 
     def book_group(self, now: int) -> Group:
         """What rests within 25 bp of the middle."""
         band = self.book_band()
         if band is None:
-            return Group("book", "BOOK 25 bp", [Row("book", "waiting for a snapshot", None, True)])
+            return Group("book", "BOOK 25 bp (USDT)", [Row("imbal.", "waiting for a snapshot", None, True)])
         assert self.book is not None
         bids, asks = band
         share = bids / (bids + asks) if bids + asks else math.nan
         imbalance = 2 * share - 1
-        age = now - self.book.receive_time
         tone = "long" if imbalance > 0 else "short"
-        rows = [
-            _row("imbal.", f"{imbalance:+.2f} {numbers.bar(share, 12)}", age, 3 * BOOK_INTERVAL, tone),
-            _row("bid|ask", f"{numbers.amount(bids)} | {numbers.amount(asks)} USDT", age, 3 * BOOK_INTERVAL),
-        ]
-        return Group("book", "BOOK 25 bp", rows)
+        text = f"{imbalance:+.2f} {numbers.bar(share, 8)} {numbers.amount(bids)}|{numbers.amount(asks)}"
+        return Group(
+            "book", "BOOK 25 bp (USDT)", [_row("imbal.", text, now - self.book.receive_time, 3 * BOOK_INTERVAL, tone)]
+        )
 
     def forced(self, now: int, count: int = 5) -> Group:
         """Real liquidations: sums by side, the largest, the latest."""

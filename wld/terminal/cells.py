@@ -5,7 +5,8 @@ into the next. Pure: it writes to no terminal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ _TO_ASCII = str.maketrans(_ASCII_FOR)
 _ALLOWED = frozenset(_ASCII_FOR)
 
 
+@lru_cache(maxsize=8192)
 def printable(text: str, *, is_ascii: bool = False) -> str:
     """Text of which every character takes one cell and none moves the cursor."""
     if text.isascii() and text.isprintable():
@@ -41,6 +43,12 @@ def printable(text: str, *, is_ascii: bool = False) -> str:
     if is_ascii:
         text = text.translate(_TO_ASCII)
     return "".join(c if (" " <= c <= "~") or (not is_ascii and c in _ALLOWED) else "?" for c in text)
+
+
+@lru_cache(maxsize=8192)
+def _glyphs(text: str, is_ascii: bool) -> npt.NDArray[np.uint32]:
+    """The code points of `printable` text; most of a frame's texts are those of the last one."""
+    return np.frombuffer(printable(text, is_ascii=is_ascii).encode("utf-32-le"), np.uint32)
 
 
 def line_text(line: Line) -> str:
@@ -124,39 +132,61 @@ class Canvas:
 
     def put_style(self, row: int, column: int, text: str, style: int) -> int:
         """As `put`, with a style."""
-        text = printable(text, is_ascii=self.palette.is_ascii)
         end = column + len(text)
         if not 0 <= row < self.height or column >= self.width or end <= 0:
             return end
+        glyphs = _glyphs(text, self.palette.is_ascii)
         if column < 0:
-            text, column = text[-column:], 0
-        text = text[: self.width - column]
+            glyphs, column = glyphs[-column:], 0
+        glyphs = glyphs[: self.width - column]
         y, x = self.top + row, self.left + column
-        self.grid.glyphs[y, x : x + len(text)] = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        self.grid.styles[y, x : x + len(text)] = style
+        self.grid.glyphs[y, x : x + len(glyphs)] = glyphs
+        self.grid.styles[y, x : x + len(glyphs)] = style
         return end
+
+    def put_down(self, row: int, column: int, glyph: str, count: int, role: Role) -> None:
+        """Write one glyph `count` times downwards."""
+        part = self.part(row, column, count, 1)
+        rows, columns = slice(part.top, part.top + part.height), slice(part.left, part.left + part.width)
+        self.grid.glyphs[rows, columns] = ord(printable(glyph, is_ascii=self.palette.is_ascii))
+        self.grid.styles[rows, columns] = self.palette.roles[role]
 
     def put_over(self, row: int, column: int, text: str, foreground: int, attributes: int = 0) -> None:
         """Write text keeping each cell's background: the heat shows through behind it.
 
         A half-block cell has two heats; the lower half's stays behind the text.
         """
-        text = printable(text, is_ascii=self.palette.is_ascii)
-        if not 0 <= row < self.height:
+        if not 0 <= row < self.height or column >= self.width:
             return
+        glyphs = _glyphs(text, self.palette.is_ascii)
         if column < 0:
-            text, column = text[-column:], 0
-        text = text[: max(0, self.width - column)]
-        if not text:
-            return
+            glyphs, column = glyphs[-column:], 0
+        glyphs = glyphs[: self.width - column]
         y, x = self.top + row, self.left + column
-        cells = self.grid.styles[y, x : x + len(text)]
-        self.grid.glyphs[y, x : x + len(text)] = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        cells = self.grid.styles[y, x : x + len(glyphs)]
+        self.grid.glyphs[y, x : x + len(glyphs)] = glyphs
+        self.grid.styles[y, x : x + len(glyphs)] = self._over(cells, foreground, attributes)
+
+    def _over(self, cells: npt.NDArray[np.uint32], foreground: Any, attributes: int) -> npt.NDArray[np.uint32]:
         if not self.palette.rung:
             foreground = 0
-        self.grid.styles[y, x : x + len(text)] = (
-            (cells & np.uint32(0xFF00)) | np.uint32(foreground) | np.uint32(attributes << 16)
-        )
+        return (cells & np.uint32(0xFF00)) | np.asarray(foreground, np.uint32) | np.uint32(attributes << 16)
+
+    def put_cells(self, rows: Any, columns: Any, glyphs: Any, styles: Any) -> None:
+        """Write single cells, given as arrays of the same length that lie inside; glyphs as code points."""
+        self._put_array(rows, columns, glyphs, np.asarray(styles, np.uint32))
+
+    def put_cells_over(self, rows: Any, columns: Any, glyphs: Any, foregrounds: Any, attributes: int = 0) -> None:
+        """As `put_cells`, keeping each cell's background."""
+        cells = self.grid.styles[self.top + np.asarray(rows), self.left + np.asarray(columns)]
+        self._put_array(rows, columns, glyphs, self._over(cells, foregrounds, attributes))
+
+    def _put_array(self, rows: Any, columns: Any, glyphs: Any, styles: npt.NDArray[np.uint32]) -> None:
+        if self.palette.is_ascii:
+            glyphs = [ord(printable(chr(glyph), is_ascii=True)) for glyph in glyphs]
+        place = (self.top + np.asarray(rows), self.left + np.asarray(columns))
+        self.grid.glyphs[place] = glyphs
+        self.grid.styles[place] = styles
 
     def put_line(self, row: int, column: int, line: Line, width: int | None = None) -> int:
         """Write a line of spans, cut at `width` cells (default: the canvas' edge)."""

@@ -95,7 +95,7 @@ def _draw_full(
     height, width = canvas.height, canvas.width
     draw_title(canvas.part(0, 0, 1, width), view, state)
     shown = [panel for panel in panels.ordered() if panel.is_shown]
-    tape_rows = 1 if height < 30 else 2 if height < 45 else 3 if height < 70 else 5
+    tape_rows = 1 if height < 30 else 2 if height < 56 else 3 if height < 75 else 5
     bottom = height - 1 - tape_rows
     _draw_keys(canvas.part(bottom, 0, 1, width), panels)
     _draw_tape(canvas.part(bottom + 1, 0, tape_rows, width), view, state)
@@ -189,6 +189,8 @@ def title_parts(view: View, state: FrameState) -> tuple[list[tuple[int, str, Rol
         (95, "  OI ", Role.TITLE_FAINT),
         (95, numbers.amount_long(interest), Role.TITLE),
     ]
+    if view.now:
+        parts.append((20, f"   {numbers.clock(view.now)} UTC", Role.TITLE_FAINT))
     end, is_alarm = view.facts.state(view.symbol, view.now, clock=view.clock, ended=state.has_ended)
     return parts, end, is_alarm
 
@@ -242,27 +244,38 @@ def _draw_tape(canvas: Canvas, view: View, state: FrameState) -> None:
         canvas.put(0, 1, "no events yet: liquidations, gaps and reconnects are told here", Role.FAINT)
 
 
-def _choose(panels: Sequence[Panel], lines: dict[str, Sequence[Line]], height: int) -> list[Panel]:
-    """The heaviest panels that fit, in their order."""
-    chosen: set[str] = set()
-    used = 0
-    for panel in sorted(panels, key=lambda p: -p.weight):
-        need = len(lines[panel.name]) + 1
-        if lines[panel.name] and used + need <= height:
-            chosen.add(panel.name)
-            used += need
-    return [panel for panel in panels if panel.name in chosen]
+_LEAST_LINES = 3
+
+
+def fit(panels: Sequence[Panel], lines: dict[str, Sequence[Line]], height: int) -> dict[str, Sequence[Line]]:
+    """What of each panel is shown in `height` rows: all, or less of the lighter ones, or none of the lightest.
+
+    A panel's lines are cut from its end, down to three, before any panel is left out.
+    """
+    kept = {panel.name: list(lines[panel.name]) for panel in panels if lines[panel.name]}
+    by_weight = sorted((panel for panel in panels if panel.name in kept), key=lambda p: p.weight)
+    used = sum(len(shown) + 1 for shown in kept.values())
+    while used > height and kept:
+        for panel in by_weight:
+            if panel.name in kept and len(kept[panel.name]) > _LEAST_LINES:
+                kept[panel.name].pop()
+                used -= 1
+                break
+        else:
+            lightest = next(panel for panel in by_weight if panel.name in kept)
+            used -= len(kept.pop(lightest.name)) + 1
+    return {name: tuple(shown) for name, shown in kept.items()}
 
 
 def _draw_column(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
-    """One column of titled groups; what does not fit is left out, the lightest first."""
+    """One column of titled groups; where there is no room for all, the lightest lose lines and then their place."""
     width = canvas.width
-    lines = {panel.name: panel_lines(panel, view, width - 2, 40) for panel in panels}
+    lines = fit(panels, {panel.name: panel_lines(panel, view, width - 2, 40) for panel in panels}, canvas.height)
     row = 0
-    for panel in _choose(panels, lines, canvas.height):
-        row = _draw_group(canvas, row, panel, lines[panel.name])
-    for y in range(canvas.height):
-        canvas.put(y, 0, "│", Role.BORDER)
+    for panel in panels:
+        if panel.name in lines:
+            row = _draw_group(canvas, row, panel, lines[panel.name])
+    canvas.put_down(0, 0, "│", canvas.height, Role.BORDER)
 
 
 def _draw_group(canvas: Canvas, row: int, panel: Panel, lines: Sequence[Line]) -> int:
@@ -279,17 +292,18 @@ def _draw_flow(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
     """Panels alone: as many columns as there is width for, filled top to bottom."""
     count = max(1, min(4, canvas.width // _WIDE_COLUMN))
     width = canvas.width // count
-    lines = {panel.name: panel_lines(panel, view, width - 2, 40) for panel in panels}
-    needed = sum(len(lines[p.name]) + 1 for p in panels if lines[p.name])
-    target = max(-(-needed // count), max((len(v) + 1 for v in lines.values()), default=1))
+    lines = fit(
+        panels, {panel.name: panel_lines(panel, view, width - 2, 40) for panel in panels}, canvas.height * count
+    )
+    shown = [panel for panel in panels if panel.name in lines]
+    target = -(-sum(len(lines[panel.name]) + 1 for panel in shown) // count)
     column = row = 0
-    for panel in _choose(panels, lines, canvas.height * count):
+    for panel in shown:
         need = len(lines[panel.name]) + 1
         if row and (row + need > canvas.height or row >= target) and column + 1 < count:
             column, row = column + 1, 0
-        if row + need > canvas.height:
-            continue
-        row = _draw_group(canvas.part(0, column * width, canvas.height, width), row, panel, lines[panel.name])
+        place = canvas.part(0, column * width, canvas.height, width)
+        row = _draw_group(place, row, panel, lines[panel.name][: max(0, canvas.height - row - 1)])
 
 
 def _draw_briefs(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
@@ -302,8 +316,7 @@ def _draw_briefs(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
         row, column = index % canvas.height, index // canvas.height
         left = 1 if column == 0 else half + 3
         canvas.put_line(row, left, line, half)
-    for row in range(canvas.height):
-        canvas.put(row, half + 1, "│", Role.BORDER)
+    canvas.put_down(0, half + 1, "│", canvas.height, Role.BORDER)
 
 
 def _draw_compact(canvas: Canvas, panels: PanelSet, view: View, state: FrameState) -> None:

@@ -34,6 +34,8 @@ class View:
         self.now = 0
         """ns since the Unix epoch; stands still while frozen."""
         self.is_frozen = False
+        self.wants_redraw = False
+        """Set by whoever drew only part of its picture, to be asked again at once."""
         self.self_figures: Mapping[str, Any] = {}
         """Of the screen itself: fps, bytes a frame, dropped frames, CPU share, RSS, loop lag."""
 

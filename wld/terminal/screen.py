@@ -233,7 +233,10 @@ class Screen(Surface):
         if self._state.message and trio.current_time() > self._message_until:
             self._state.message = None
         height, width = self._tty.size()
+        self.view.wants_redraw = False
         frame = draw_frame(height, width, self._palette, self.panels, self.view, self._state, self._still)
+        if self.view.wants_redraw:
+            self._changed()
         old = self._shown.grid if self._shown is not None else None
         text = compose(frame.grid, old, self._palette, frame.shifts)
         self._shown = frame
