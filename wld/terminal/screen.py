@@ -257,6 +257,8 @@ class Screen(Surface):
         await trio.to_thread.run_sync(self._write_in_thread, output, abandon_on_cancel=True, limiter=self._limiter)
         if self._tty.is_gone:
             self._stop()
+        elif self._drawn_version == -1:
+            self._wake.set()  # something waited for the terminal
 
     def _write_in_thread(self, output: bytes) -> None:
         self._tty.write(output)
