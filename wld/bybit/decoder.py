@@ -269,6 +269,13 @@ class MarketDecoder:
         state = self.topics.get(topic)
         return state.last_time if state else None
 
+    def book(self, topic: str) -> tuple[int, dict[int, int], dict[int, int]] | None:
+        """(update id, bids, asks) of a book topic as it stands; None while it awaits a snapshot. Do not change them."""
+        state = self._topics.get(topic)
+        if state is None or not state.depth or state.awaiting or state.last_update is None:
+            return None
+        return state.last_update, state.bids, state.asks
+
     # -- frames
 
     def decode(self, frame: Message, receive_time: int) -> list[Event]:

@@ -115,6 +115,7 @@ class BybitProtocol:
         self._ids = count(1)
         self._notes: list[tuple[str, str]] = []
         self._out: list[str] = []
+        self._confirmed: list[str] = []
         self._is_open = False
         self.has_data = False
         self.is_urgent = False
@@ -202,6 +203,15 @@ class BybitProtocol:
         taken, self._notes = self._notes + self.decoder.take_notes(), []
         return taken
 
+    def take_confirmed(self) -> list[str]:
+        """Topics that the venue confirmed since the last call."""
+        taken, self._confirmed = self._confirmed, []
+        return taken
+
+    def resync(self, topic: str, now: int) -> None:
+        """Subscribe a topic anew with one of the next ticks, no more often than a resync of its own would."""
+        self._schedule_resync(topic, now)
+
     # -- incoming
 
     def receive(self, frame: Message, receive_time: int) -> list[Event]:
@@ -256,6 +266,7 @@ class BybitProtocol:
         if state is None:
             return
         state.confirmed = True
+        self._confirmed.append(topic)
         if state.snapshots and self.decoder.is_awaiting(topic):
             state.first_data_deadline = now + int(self.config.first_data_timeout * _S)
 

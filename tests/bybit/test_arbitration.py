@@ -1,0 +1,616 @@
+"""Several lines, one stream: what a reader of the stream may rely on, whatever happens to the lines."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.bybit import frames
+from tests.bybit.frames import MS, S, T0
+from wld.bybit.arbitration import Arbiter, topic_of
+from wld.bybit.decoder import MarketDecoder
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Ticker, Trade
+
+BOOK, TRADES, TICKER, LIQUIDATIONS = TOPICS = (
+    "orderbook.50.WLDUSDT", "publicTrade.WLDUSDT", "tickers.WLDUSDT", "allLiquidation.WLDUSDT",
+)  # fmt: skip
+START = T0 * MS
+
+
+class Venue:
+    """What the exchange publishes: every line that is subscribed gets it, in order."""
+
+    def __init__(self) -> None:
+        self.update_id = 100
+        self.cross = 1_000
+        self.trades = 0
+        self.quote = self.book_cross = self.cross
+        self.time = 0
+        self.bid = 1_000
+        self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
+
+    def _stamp(self, topic: str, frame: str, **more: Any) -> str:
+        body = json.loads(frame)
+        body["ts"] = T0 + self.time
+        body.update(more)
+        return json.dumps(body)
+
+    def book(self) -> str:
+        self.update_id += 1
+        self.cross += 3
+        self.bid = 900 + (self.bid + 7) % 100
+        self.book_cross = self.cross
+        self.published[BOOK].append((self.update_id, self.cross))
+        row = [(f"0.{self.bid}", str(self.update_id))]
+        return self._stamp(BOOK, frames.book(self.update_id, row, sequence=self.cross))
+
+    def restart(self) -> str:
+        self.update_id = 1
+        self.cross += 3
+        self.book_cross = self.cross
+        self.published[BOOK].append((1, self.cross))
+        return self._stamp(BOOK, frames.snapshot(1, sequence=self.cross))
+
+    def trade(self, count: int) -> str:
+        items = []
+        for _ in range(count):
+            self.trades += 1
+            self.cross += 1
+            self.published[TRADES].append(frames.trade(self.trades)["i"])
+            items.append(frames.trade(self.trades, seq=self.cross, T=T0 + self.time))
+        return self._stamp(TRADES, frames.trades(*items))
+
+    def ticker(self) -> str:
+        self.cross += 1
+        self.quote = self.cross
+        self.published[TICKER].append(self.cross)
+        frame = frames.ticker(cs=self.cross, lastPrice=f"1.{self.cross}")
+        return self._stamp(TICKER, frame)
+
+    def liquidations(self, count: int) -> str:
+        item = {"T": T0 + self.time, "s": "WLDUSDT", "S": "Buy", "v": "43", "p": "0.11793"}
+        self.published[LIQUIDATIONS] += [self.time] * count
+        return self._stamp(LIQUIDATIONS, frames.liquidation(*[item] * count))
+
+    def snapshots(self) -> list[str]:
+        """What a new line is sent first."""
+        return [
+            self._stamp(BOOK, frames.snapshot(self.update_id, sequence=self.book_cross)),
+            self._stamp(TICKER, frames.ticker("snapshot", cs=self.quote, lastPrice=f"1.{self.quote}")),
+        ]
+
+
+class Lines:
+    """Lines between a venue and an arbiter: a queue each; a frame is delivered when the test says so."""
+
+    def __init__(self, hold_s: float = 10.0) -> None:
+        self.venue = Venue()
+        self.arbiter = Arbiter(TOPICS, hold_s=hold_s)
+        self.queues: dict[int, deque[str | None]] = {}
+        self.decoders: dict[int, MarketDecoder] = {}
+        self.out: list[Event] = []
+        self.numbers = 0
+        self.resyncs: list[tuple[int, str]] = []
+
+    @property
+    def now(self) -> int:
+        return START + self.venue.time * MS
+
+    def pass_time(self, ms: int) -> None:
+        self.venue.time += ms
+        self.out += self.arbiter.tick(self.now)
+
+    def connect(self) -> int:
+        self.numbers += 1
+        line = self.numbers
+        self.decoders[line] = MarketDecoder()
+        for topic in TOPICS:
+            self.decoders[line].expect(topic)
+        self.queues[line] = deque([*self.venue.snapshots(), None])
+        self.arbiter.connected(line, self.now)
+        return line
+
+    def publish(self, frame: str, *, but: int | None = None) -> None:
+        for line, queue in self.queues.items():
+            if line != but:
+                queue.append(frame)
+
+    def deliver(self, line: int, count: int | None = None) -> None:
+        queue = self.queues[line]
+        for _ in range(len(queue) if count is None else min(count, len(queue))):
+            frame = queue.popleft()
+            if frame is None:
+                self.out += self.arbiter.subscribed(line, TOPICS, self.now)
+            else:
+                self.out += self.arbiter.receive(line, self.decoders[line].decode(frame, self.now), self.now)
+            for resync_line, topic in self.arbiter.take_resyncs():
+                self.resyncs.append((resync_line, topic))
+                if topic == BOOK and resync_line in self.queues:
+                    self.queues[resync_line].extend(self.venue.snapshots()[:1])
+
+    def deliver_all(self) -> None:
+        for line in list(self.queues):
+            self.deliver(line)
+
+    def kill(self, line: int, reason: GapReason = GapReason.DISCONNECT) -> None:
+        del self.queues[line], self.decoders[line]
+        self.out += self.arbiter.disconnected(line, reason, self.now)
+
+    def settle(self) -> None:
+        """Everything arrives, and enough is sent after it that each line is known to cover every topic."""
+        self.deliver_all()
+        for _ in range(3):
+            self.pass_time(200)
+            self.publish(self.venue.ticker())
+            self.publish(self.venue.book())
+            self.deliver_all()
+
+    def gaps(self) -> list[Gap]:
+        return [e for e in self.out if isinstance(e, Gap)]
+
+    def names(self, topic: str) -> list[Any]:
+        """The topic's output by what names each event; a Gap of the topic is None."""
+        out: list[Any] = []
+        for event in self.out:
+            if isinstance(event, Gap):
+                own = f"{event.topic}.{event.symbol}" if event.topic else None
+                if own in (None, topic):
+                    out.append(None)
+            elif topic_of(event) == topic:
+                out.append(_name(event))
+        return out
+
+
+def _name(event: Event) -> Any:
+    if isinstance(event, Trade):
+        return event.trade_id
+    if isinstance(event, BookSnapshot | BookDelta):
+        return event.update_id, event.sequence
+    if isinstance(event, Ticker):
+        return event.sequence
+    assert isinstance(event, Liquidation)
+    return event.event_time // MS - T0
+
+
+def two_lines(hold_s: float = 10.0) -> tuple[Lines, int, int]:
+    lines = Lines(hold_s)
+    first, second = lines.connect(), lines.connect()
+    lines.settle()
+    return lines, first, second
+
+
+def everything(lines: Lines) -> None:
+    lines.venue.time += 1
+    for frame in (
+        lines.venue.book(), lines.venue.trade(2), lines.venue.ticker(), lines.venue.liquidations(2), lines.venue.book(),
+    ):  # fmt: skip
+        lines.publish(frame)
+
+
+def complete(lines: Lines) -> bool:
+    """Every topic came out whole, in order, once, without a Gap."""
+    published = lines.venue.published
+    first_book, first_ticker = lines.names(BOOK)[0], lines.names(TICKER)[0]
+    return (
+        lines.names(BOOK) == [first_book, *[u for u in published[BOOK] if u != first_book]]
+        and lines.names(TRADES) == published[TRADES]
+        and lines.names(LIQUIDATIONS) == published[LIQUIDATIONS]
+        and list(dict.fromkeys(lines.names(TICKER))) == [first_ticker, *published[TICKER]]
+        and not lines.gaps()
+    )
+
+
+def test_two_healthy_lines_say_everything_once() -> None:
+    lines, first, second = two_lines()
+    for _ in range(3):
+        everything(lines)
+        lines.deliver(second)
+        lines.deliver(first)
+    assert complete(lines)
+    assert lines.arbiter.counters["duplicate"] > 0
+
+
+def test_identical_liquidations_of_one_message_are_all_kept_and_none_is_doubled() -> None:
+    lines, first, second = two_lines()
+    lines.publish(lines.venue.liquidations(3))
+    lines.deliver(first)
+    lines.deliver(second)
+    assert len(lines.names(LIQUIDATIONS)) == 3
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_line_that_is_killed_costs_nothing(victim: int) -> None:
+    lines, *both = two_lines()
+    everything(lines)
+    lines.deliver(both[1 - victim], 2)
+    lines.kill(both[victim])
+    everything(lines)
+    lines.deliver_all()
+    lines.connect()
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert complete(lines)
+
+
+def test_a_line_that_stalls_costs_nothing_and_is_caught_up_with_silently() -> None:
+    lines, first, second = two_lines()
+    for _ in range(50):
+        everything(lines)
+        lines.deliver(first)
+        lines.pass_time(500)
+    lines.deliver(second)
+    everything(lines)
+    lines.deliver(second)
+    lines.deliver(first)
+    assert complete(lines)
+
+
+def test_a_line_that_skips_an_update_is_filled_by_the_other() -> None:
+    lines, first, second = two_lines()
+    lines.publish(lines.venue.book(), but=first)
+    lines.publish(lines.venue.book())
+    lines.deliver(first)
+    lines.deliver(second)
+    lines.settle()
+    assert complete(lines)
+
+
+def test_both_down_at_once_is_one_exact_gap() -> None:
+    lines, first, second = two_lines()
+    everything(lines)
+    lines.deliver_all()
+    last = lines.out[-1].receive_time
+    lines.pass_time(100)
+    lines.kill(first)
+    lines.kill(second)
+    lines.pass_time(900)
+    everything(lines)
+    lines.connect()
+    lines.pass_time(50)
+    lines.connect()
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic, gap.symbol, gap.missed) == (GapReason.DISCONNECT, None, None, None)
+    assert (gap.first_time, gap.last_time) == (last, last + 1051 * MS)
+    at = lines.out.index(gap)
+    assert isinstance(lines.out[at + 1], BookSnapshot)
+
+
+def test_the_last_line_left_that_never_comes_back_is_a_gap_at_the_end() -> None:
+    lines, first, second = two_lines()
+    lines.kill(first)
+    lines.kill(second)
+    (gap,) = lines.arbiter.finish(lines.now)
+    assert isinstance(gap, Gap)
+    assert gap.last_time is None
+
+
+def test_a_fresh_line_ahead_of_a_stalled_one_waits_for_it() -> None:
+    lines, first, second = two_lines()
+    for _ in range(5):
+        everything(lines)
+    lines.kill(second)
+    third = lines.connect()
+    lines.deliver(third)
+    everything(lines)
+    lines.deliver(third)
+    assert not lines.gaps()
+    lines.deliver(first)
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert complete(lines)
+
+
+def test_a_fresh_line_waits_for_a_stalled_one_no_longer_than_told() -> None:
+    lines, first, second = two_lines(hold_s=5)
+    for _ in range(5):
+        everything(lines)
+    lines.kill(second)
+    third = lines.connect()
+    lines.deliver(third)
+    lines.pass_time(4_900)
+    assert not lines.gaps()
+    lines.pass_time(200)
+    assert len(lines.gaps()) == 1
+    everything(lines)
+    lines.deliver(first)  # what it brings now lies inside the Gap, or came already
+    lines.deliver(third)
+    lines.settle()
+    assert len(lines.gaps()) == 1
+    trades = lines.names(TRADES)
+    assert sorted(t for t in trades if t) == [t for t in trades if t]
+
+
+def test_a_restart_of_the_venues_book_comes_through_once() -> None:
+    lines, first, second = two_lines()
+    everything(lines)
+    lines.publish(lines.venue.restart())
+    everything(lines)
+    lines.deliver(first)
+    lines.deliver(second)
+    everything(lines)
+    lines.deliver(second)
+    lines.deliver(first)
+    assert complete(lines)
+    assert sum(isinstance(e, BookSnapshot) for e in lines.out) == 2
+
+
+def test_a_snapshot_in_mid_stream_comes_through_once_and_is_no_gap() -> None:
+    lines, first, second = two_lines()
+    venue = lines.venue
+    venue.update_id += 40
+    venue.published[BOOK].append((venue.update_id, venue.book_cross))
+    lines.publish(venue.snapshots()[0])
+    lines.publish(venue.book())
+    lines.deliver(second)
+    lines.deliver(first)
+    assert complete(lines)
+
+
+def test_garbage_on_one_line_is_no_gap() -> None:
+    lines, first, second = two_lines()
+    for _ in range(3):
+        everything(lines)
+        lines.queues[first].append("{garbage")
+        everything(lines)
+        lines.deliver(first)
+        lines.deliver(second)
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert complete(lines)
+
+
+def test_garbage_on_the_only_line_is_one_gap_in_its_place() -> None:
+    lines = Lines()
+    line = lines.connect()
+    everything(lines)
+    lines.queues[line].append("{garbage")
+    everything(lines)
+    lines.deliver_all()
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic) == (GapReason.UNDECODABLE, None)
+
+
+def test_both_lines_losing_the_same_update_is_one_gap_with_its_count() -> None:
+    lines, first, second = two_lines()
+    venue = lines.venue
+    venue.update_id += 2  # lost at the venue: no line ever gets them
+    lines.publish(venue.book())
+    lines.publish(venue.book())
+    lines.deliver_all()
+    assert lines.gaps() == []
+    for line in (first, second):
+        lines.queues[line].append(venue.snapshots()[0])
+    lines.deliver_all()
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic, gap.missed) == (GapReason.UPDATE_ID, "orderbook.50", 3)
+
+
+def test_an_update_lost_on_the_last_line_left_is_a_gap_of_that_topic_only() -> None:
+    lines, first, second = two_lines()
+    lines.kill(second)
+    lines.publish(lines.venue.book(), but=first)
+    everything(lines)
+    lines.deliver(first)
+    lines.queues[first].append(lines.venue.snapshots()[0])
+    lines.deliver(first)
+    (gap,) = lines.gaps()
+    assert (gap.topic, gap.missed) == ("orderbook.50", 2)  # the third came with the snapshot that mends it
+
+
+def test_a_trade_that_one_line_lost_without_knowing_comes_late_rather_than_never() -> None:
+    lines, first, second = two_lines()
+    lines.publish(lines.venue.trade(1), but=first)
+    lines.publish(lines.venue.trade(1))
+    lines.deliver(first)
+    lines.deliver(second)
+    assert sorted(lines.names(TRADES)) == lines.venue.published[TRADES]
+    assert lines.arbiter.counters["divergence_alone"] == 1
+
+
+def test_trades_on_one_line_only_for_long_are_told_and_that_line_subscribes_anew() -> None:
+    lines, first, second = two_lines()
+    lines.pass_time(1)
+    lines.publish(lines.venue.trade(1), but=second)
+    for _ in range(35):
+        lines.publish(lines.venue.ticker())
+        lines.deliver_all()
+        lines.pass_time(1_000)
+    assert lines.resyncs == [(second, TRADES)]
+    assert lines.arbiter.counters["divergence_alone"] == 1
+    assert "line 2 lacks 1" in lines.arbiter.take_notes()[-1][1]
+
+
+def test_the_same_update_id_with_other_content_is_told_and_settled_by_a_snapshot() -> None:
+    lines, first, second = two_lines()
+    frame = lines.venue.book()
+    lines.queues[first].append(frame)
+    lines.queues[second].append(frame.replace('"0.', '"0.8'))
+    lines.deliver(first)
+    lines.deliver(second, 1)
+    assert lines.arbiter.counters["divergence_content"] == 1
+    snapshots = sum(isinstance(e, BookSnapshot) for e in lines.out)
+    lines.deliver(second)
+    assert sum(isinstance(e, BookSnapshot) for e in lines.out) == snapshots + 1
+    lines.settle()
+    assert not lines.gaps()
+
+
+def test_books_that_differ_at_one_update_id_are_told() -> None:
+    lines, first, second = two_lines()
+    lines.arbiter.audit(lines.decoders)
+    assert not lines.arbiter.counters["divergence_book"]
+    book = lines.decoders[second].book(BOOK)
+    assert book is not None
+    book[1][min(book[1])] += 1
+    lines.arbiter.audit(lines.decoders)
+    assert lines.arbiter.counters["divergence_book"] == 1
+
+
+def test_a_topic_refused_on_every_line_is_one_gap() -> None:
+    lines = Lines()
+    gap = Gap(1, GapReason.REJECTED_TOPIC, "tickers", "WLDUSDT")
+    for _ in range(2):
+        line = lines.connect()
+        lines.out += lines.arbiter.receive(line, [gap], lines.now)
+    assert [g.reason for g in lines.gaps()] == [GapReason.REJECTED_TOPIC]
+
+
+def test_nothing_rotates_while_it_would_leave_a_topic_bare() -> None:
+    lines = Lines()
+    first = lines.connect()
+    lines.settle()
+    assert not lines.arbiter.covers_without(first)
+    second = lines.connect()
+    assert not lines.arbiter.covers_without(first)
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert lines.arbiter.covers_without(first)
+    assert lines.arbiter.covers_without(second)
+
+
+class AnyFate(RuleBasedStateMachine):
+    """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
+
+    careful = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = Lines(hold_s=3)
+        self.is_impaired = False
+
+    @initialize()
+    def begin(self) -> None:
+        self.lines.connect()
+        self.lines.settle()
+
+    def pick(self, which: int) -> int | None:
+        numbers = sorted(self.lines.queues)
+        return numbers[which % len(numbers)] if numbers else None
+
+    @rule(kind=st.sampled_from(["book", "trade", "ticker", "liquidations", "restart"]), count=st.integers(1, 3))
+    def publish(self, kind: str, count: int) -> None:
+        lines = self.lines
+        lines.venue.time += 7
+        if kind in ("trade", "liquidations"):
+            lines.publish(getattr(lines.venue, kind)(count))
+        else:
+            lines.publish(getattr(lines.venue, kind)())
+
+    @rule(which=st.integers(0, 2), count=st.integers(1, 6))
+    def deliver(self, which: int, count: int) -> None:
+        line = self.pick(which)
+        if line is not None:
+            self.lines.deliver(line, count)
+
+    @rule(ms=st.sampled_from([10, 300]))
+    def pass_time(self, ms: int) -> None:
+        self.lines.pass_time(ms)
+
+    @precondition(lambda self: len(self.lines.queues) < 3)
+    @rule()
+    def connect(self) -> None:
+        self.lines.connect()
+
+    @rule(which=st.integers(0, 2))
+    def kill(self, which: int) -> None:
+        line = self.pick(which)
+        if self.careful and self.is_impaired:
+            self.lines.settle()
+            self.is_impaired = False
+        if line is not None and (not self.careful or self.lines.arbiter.covers_without(line)):
+            self.lines.kill(line)
+
+    @precondition(lambda self: not self.careful)
+    @rule(which=st.integers(0, 2))
+    def garbage_in_place_of_a_trade(self, which: int) -> None:
+        line = self.pick(which)
+        self.lines.venue.time += 7
+        if line is not None:
+            self.lines.publish(self.lines.venue.trade(1), but=line)
+            self.lines.queues[line].append("{garbage")
+
+    @rule(which=st.integers(0, 2))
+    def skip(self, which: int) -> None:
+        line = self.pick(which)
+        self.lines.venue.time += 7
+        if self.careful and self.is_impaired:
+            self.lines.settle()
+        if line is not None and (not self.careful or self.lines.arbiter.covers_without(line)):
+            self.is_impaired = True
+            self.lines.publish(self.lines.venue.book(), but=line)
+            self.lines.publish(self.lines.venue.book())
+
+    @invariant()
+    def nothing_goes_backwards(self) -> None:
+        times = [e.receive_time for e in self.lines.out]
+        assert times == sorted(times)
+
+    def teardown(self) -> None:
+        lines = self.lines
+        if not lines.queues:
+            lines.connect()
+        lines.settle()
+        lines.pass_time(4_000)
+        lines.settle()
+        lines.out += lines.arbiter.finish(lines.now)
+        for topic in TOPICS:
+            accounted(lines.venue.published[topic], lines.names(topic), is_book=topic == BOOK)
+        if self.careful:
+            assert not lines.gaps()
+            if not lines.arbiter.counters["late"]:
+                assert complete(lines), [(lines.venue.published[t], lines.names(t)) for t in TOPICS]
+
+
+def accounted(published: list[Any], names: list[Any], *, is_book: bool) -> None:
+    """The output is the published sequence, runs of it replaced by Gaps and by nothing else.
+
+    What lies in a Gap may come after it all the same, once: another line had it.
+    """
+    at = 0
+    has_gap = False
+    begun = False
+    in_gap: list[Any] = []
+    known = set(published)
+    for name in names:
+        if name is None:
+            has_gap = True
+            continue
+        if name not in known or (begun and at and published[at - 1] == name and name not in published[at:]):
+            continue  # a snapshot of what was published before the recording, or of what was the last
+        if name in in_gap and not is_book:
+            in_gap.remove(name)
+            continue
+        place = published.index(name, at)
+        assert place == at or has_gap or not begun, (published[at : place + 1], names)
+        in_gap += published[at:place]
+        at = place + 1
+        has_gap = False
+        begun = True
+    assert at == len(published) or has_gap or not begun, (published[at:], names)
+
+
+class CarefulFate(AnyFate):
+    """As long as a line that covers everything is left, nothing is missing and nothing is called missing."""
+
+    careful = True
+
+
+AnyFateTest = AnyFate.TestCase
+AnyFateTest.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+CarefulFateTest = CarefulFate.TestCase
+CarefulFateTest.settings = AnyFateTest.settings
