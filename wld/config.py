@@ -53,6 +53,14 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds between two reads of the socket, in which messages may gather: less CPU, coarser receive times."""
     compression: bool = False
     """Offer permessage-deflate (native only)."""
+    connections: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Independent connections that carry the same topics; more than one: a line may fail and nothing is lost."""
+    connection_stagger: float = 2.0
+    """Seconds between the first connections of the lines."""
+    connection_max_age: float = 6 * 3600.0
+    """Seconds after which a line is opened anew, one at a time and only while the others carry everything."""
+    connection_hold: float = 10.0
+    """Seconds that a line ahead waits for one behind before what is between becomes a Gap."""
     ping_interval: float = 20.0
     pong_timeout: float = 10.0
     silence_timeout: float = 30.0
@@ -375,7 +383,7 @@ def _check(config: Config) -> None:
     if not 0 <= source.wait <= LONGEST_WAIT_S:
         refuse("source.wait", f"seconds from 0 to {LONGEST_WAIT_S:g}", source.wait)
     for key in (
-        "ping_interval", "pong_timeout", "silence_timeout", "first_data_timeout", "connect_timeout",
+        "ping_interval", "connection_max_age", "connection_hold", "pong_timeout", "silence_timeout", "first_data_timeout", "connect_timeout",
         "backoff_initial", "backoff_max", "instrument_interval", "sim_rate", "max_message_bytes", "subscribe_batch",
     ):  # fmt: skip
         if not 0 < getattr(source, key) < math.inf:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.bybit import frames
-from tests.bybit.frames import MS, S, T0
+from tests.bybit.frames import MS, T0
 from wld.bybit.arbitration import Arbiter, topic_of
 from wld.bybit.decoder import MarketDecoder
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Ticker, Trade
@@ -32,7 +32,8 @@ class Venue:
         self.trades = 0
         self.quote = self.book_cross = self.cross
         self.time = 0
-        self.bid = 1_000
+        self.bid = 910
+        self.bids = {900: 5}
         self.published: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
 
     def _stamp(self, topic: str, frame: str, **more: Any) -> str:
@@ -44,18 +45,24 @@ class Venue:
     def book(self) -> str:
         self.update_id += 1
         self.cross += 3
-        self.bid = 900 + (self.bid + 7) % 100
+        self.bid = 900 + (self.bid + 7) % 20
+        self.bids[self.bid] = self.update_id
         self.book_cross = self.cross
         self.published[BOOK].append((self.update_id, self.cross))
         row = [(f"0.{self.bid}", str(self.update_id))]
         return self._stamp(BOOK, frames.book(self.update_id, row, sequence=self.cross))
+
+    def whole_book(self) -> str:
+        bids = [(f"0.{price}", str(size)) for price, size in sorted(self.bids.items(), reverse=True)]
+        frame = frames.book(self.update_id, bids, [("1.1", "6")], kind="snapshot", sequence=self.book_cross)
+        return self._stamp(BOOK, frame)
 
     def restart(self) -> str:
         self.update_id = 1
         self.cross += 3
         self.book_cross = self.cross
         self.published[BOOK].append((1, self.cross))
-        return self._stamp(BOOK, frames.snapshot(1, sequence=self.cross))
+        return self.whole_book()
 
     def trade(self, count: int) -> str:
         items = []
@@ -81,7 +88,7 @@ class Venue:
     def snapshots(self) -> list[str]:
         """What a new line is sent first."""
         return [
-            self._stamp(BOOK, frames.snapshot(self.update_id, sequence=self.book_cross)),
+            self.whole_book(),
             self._stamp(TICKER, frames.ticker("snapshot", cs=self.quote, lastPrice=f"1.{self.quote}")),
         ]
 
@@ -420,7 +427,7 @@ def test_a_trade_that_one_line_lost_without_knowing_comes_late_rather_than_never
 
 
 def test_trades_on_one_line_only_for_long_are_told_and_that_line_subscribes_anew() -> None:
-    lines, first, second = two_lines()
+    lines, _, second = two_lines()
     lines.pass_time(1)
     lines.publish(lines.venue.trade(1), but=second)
     for _ in range(35):
@@ -448,14 +455,27 @@ def test_the_same_update_id_with_other_content_is_told_and_settled_by_a_snapshot
 
 
 def test_books_that_differ_at_one_update_id_are_told() -> None:
-    lines, first, second = two_lines()
+    lines, _, second = two_lines()
     lines.arbiter.audit(lines.decoders)
     assert not lines.arbiter.counters["divergence_book"]
     book = lines.decoders[second].book(BOOK)
     assert book is not None
-    book[1][min(book[1])] += 1
+    book[1].remove(max(book[1]))
     lines.arbiter.audit(lines.decoders)
     assert lines.arbiter.counters["divergence_book"] == 1
+
+
+def test_a_fresh_line_whose_first_book_differs_is_told_and_the_stream_set_right() -> None:
+    lines, *_ = two_lines()
+    lines.venue.bids[910] = 77  # what the two never heard of
+    third = lines.connect()
+    lines.deliver(third)
+    assert lines.arbiter.counters["divergence_book"] == 1
+    *_, last = lines.out
+    assert isinstance(last, BookSnapshot)
+    assert (91_000_000, 77 * 100_000_000) in last.bids
+    lines.settle()
+    assert not lines.gaps()
 
 
 def test_a_topic_refused_on_every_line_is_one_gap() -> None:

@@ -34,8 +34,8 @@ TAIL = {"book": 256, "trade": 4_096, "liquidation": 64, "state": 64}
 LOG_ITEMS = 32_768
 """A line further behind than so many entries loses its place."""
 _S = 10 * SCALE  # ns in a second
-Books = tuple[dict[int, int], dict[int, int]]
-"""(bids, asks), price to size, 1e-8."""
+Prices = tuple[set[int], set[int]]
+"""Of bids and asks, 1e-8."""
 
 
 class _Item:
@@ -134,7 +134,7 @@ class _LineState:
 
 class _Topic:
     __slots__ = (
-        "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "leader", "log", "name",
+        "asks", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "leader", "log", "name",
         "views",
     )  # fmt: skip
 
@@ -154,10 +154,31 @@ class _Topic:
         """Nobody covered it yet, or a Gap has just said so: whoever brings it first leads."""
         self.is_rejected = False
         self.extra: dict[Any, None] = {}
+        self.bids: dict[int, int] = {}
+        self.asks: dict[int, int] = {}
 
     @property
     def is_covered(self) -> bool:
         return any(view.attached for view in self.views.values())
+
+    def keep_book(self, item: _Item) -> None:
+        """The book as the stream has it, to compare snapshots with."""
+        event = item.events[0]
+        if isinstance(event, BookSnapshot):
+            self.bids, self.asks = dict(event.bids), dict(event.asks)
+        elif isinstance(event, BookDelta):
+            _merge(self.bids, event.bids)
+            _merge(self.asks, event.asks)
+
+    def holds_book(self, event: Event) -> bool:
+        """Whether a snapshot is the book as the stream has it, within the levels that both hold."""
+        if not isinstance(event, BookSnapshot):
+            return True
+        bids, asks = list(event.bids), list(event.asks)
+        return (
+            sorted(self.bids.items(), reverse=True)[: len(bids)] == bids[: len(self.bids)]
+            and sorted(self.asks.items())[: len(asks)] == asks[: len(self.asks)]
+        )
 
     def begins_again(self, line: int, sent: int) -> None:
         """A Gap has been told; `line` goes on from here. What others still bring from before `sent` lies in it."""
@@ -605,6 +626,8 @@ class Arbiter:
         topic.is_fresh = False
         if item.is_snapshot:
             self._heal.discard(topic.name)
+        if topic.is_strict:
+            topic.keep_book(item)
         if topic.is_after_hole:
             topic.is_after_hole = False
             topic.hole_order = item.order
@@ -657,9 +680,13 @@ class Arbiter:
         self.counters["duplicate"] += 1
         if entry[1] != item.content and entry[4] == item.is_snapshot:
             self._diverge("divergence_content", topic, f"line {line} differs at {item.key}")
-            if topic.is_strict:
-                self._heal.add(topic.name)
-                self._resync(line, topic)
+        elif item.is_snapshot and topic.is_strict and place == topic.log.end and not topic.holds_book(item.events[0]):
+            self._diverge("divergence_book", topic, f"line {line} has another book at {item.key}")
+        else:
+            return
+        if topic.is_strict and topic.name not in self._heal:
+            self._heal.add(topic.name)
+            self._resync(line, topic)
 
     def _resync(self, line: int, topic: _Topic) -> None:
         """Ask for a fresh subscription; its snapshot waits for the others, if others cover the topic."""
@@ -830,6 +857,16 @@ class Arbiter:
             for topic in self._topics.values()
         )
 
+    def is_settled(self, line: int) -> bool:
+        """Whether a line covers every topic that any line covers, and has no backlog."""
+        state = self._lines.get(line)
+        return (
+            state is not None
+            and self._lost is None
+            and state.last_sent >= self._max_sent - self._overlap
+            and all(t.views[line].attached for t in self._topics.values() if not t.is_idle)
+        )
+
     def audit(self, decoders: Mapping[int, MarketDecoder]) -> None:
         """Compare the books of lines that stand at the same update id; a difference is a silent divergence."""
         for topic in self._topics.values():
@@ -895,15 +932,23 @@ def _sent_time(events: Sequence[Event]) -> int:
     return 0
 
 
-def _differ(first: Books, second: Books) -> bool:
+def _differ(first: Prices, second: Prices) -> bool:
     """Whether two books differ within the levels that both hold."""
     if first == second:
         return False
     for is_bids, one, other in ((True, first[0], second[0]), (False, first[1], second[1])):
-        count_ = min(len(one), len(other))
-        if sorted(one.items(), reverse=is_bids)[:count_] != sorted(other.items(), reverse=is_bids)[:count_]:
+        common = min(len(one), len(other))
+        if sorted(one, reverse=is_bids)[:common] != sorted(other, reverse=is_bids)[:common]:
             return True
     return False
+
+
+def _merge(side: dict[int, int], levels: Iterable[tuple[int, int]]) -> None:
+    for price, size in levels:
+        if size:
+            side[price] = size
+        else:
+            side.pop(price, None)
 
 
 def _kind_of(name: str) -> tuple[str, bool]:

@@ -269,12 +269,12 @@ class MarketDecoder:
         state = self.topics.get(topic)
         return state.last_time if state else None
 
-    def book(self, topic: str) -> tuple[int, dict[int, int], dict[int, int]] | None:
-        """(update id, bids, asks) of a book topic as it stands; None while it awaits a snapshot. Do not change them."""
-        state = self._topics.get(topic)
+    def book(self, topic: str) -> tuple[int, set[int], set[int]] | None:
+        """(update id, prices of bids, prices of asks) of a book topic; None while it awaits a snapshot. Read only."""
+        state = self.topics.get(topic)
         if state is None or not state.depth or state.awaiting or state.last_update is None:
             return None
-        return state.last_update, state.bids, state.asks
+        return state.last_update, state.sides.bids, state.sides.asks
 
     # -- frames
 

@@ -144,6 +144,7 @@ class BybitProtocol:
         """The subscribe frames of a fresh connection; rejected topics get another chance."""
         self._requests.clear()
         self._out = []
+        self._confirmed = []
         self._is_open = True
         self.has_data = False
         for topic in self._rejected:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 
 import trio
 from msgspec import structs
 
+from wld.bybit.arbitration import Arbiter
 from wld.bybit.backoff import Backoff, ConnectionBudget
 from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
-from wld.bybit.transport import Connect, FrameStream, make_connect
+from wld.bybit.transport import Connect, Frame, FrameStream, make_connect
 from wld.clock import ReceiveClock
 from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
@@ -29,6 +31,8 @@ MAINNET_WS = "wss://stream.bybit.com/v5/public/linear"
 TESTNET_WS = "wss://stream-testnet.bybit.com/v5/public/linear"
 SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
+AUDIT_S = 5.0
+"""How often the books of several lines are compared."""
 LISTED = ("Trading", "PreLaunch", "")
 
 
@@ -54,7 +58,8 @@ def endpoints(config: SourceConfig) -> tuple[str, str]:
 class BybitSource:
     """Runs until cancelled; retries what can be retried for ever.
 
-    Topics are spread over as many connections as the venue's limit on their names asks for.
+    Topics are spread over as many connections as the venue's limit on their names asks for; with
+    `source.connections` above 1 each of them is carried by so many, arbitrated.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class BybitSource:
         self._budget = ConnectionBudget()
         self._gap_ids = count(1)
         self._instruments: dict[str, Instrument] = {}
-        self._lines: list[_Line] = []
+        self._groups: list[_Group] = []
         self._refresh = trio.Event()
         self._complaints = Complaints(log)
         self.statistics = SourceStatistics()
@@ -95,7 +100,7 @@ class BybitSource:
                 if self._all:
                     symbols = await self._list_symbols(ring)
                 for group in split_topics(topics_for(symbols, self._config.topics, self._config.depth)):
-                    self._start_line(nursery, group, ring)
+                    self._start_group(nursery, group, ring)
                 nursery.start_soon(self._keep_instruments, ring, nursery)
                 nursery.start_soon(self._watch_clock)
                 task_status.started()
@@ -103,22 +108,27 @@ class BybitSource:
             raise _first(group) from None
         finally:
             now = self._clock.now()
-            for line in self._lines:
-                ring.publish(line.protocol.decoder.finish(now))
+            for lines in self._groups:
+                ring.publish(lines.finish(now))
 
     def figures(self) -> dict[str, int]:
         """What the status line says: connects, messages, and trouble by kind where there was any."""
         trouble = Counter(self.statistics.counters)
         decoded: Counter[str] = Counter()
-        for line in self._lines:
-            decoded.update(line.protocol.decoder.counters)
+        for group in self._groups:
+            for line in group.lines:
+                decoded.update(line.protocol.decoder.counters)
+            if group.arbiter is not None:
+                decoded.update({k: n for k, n in group.arbiter.counters.items() if k not in ("duplicate", "released")})
         trouble |= decoded  # a decoder's kind is noted as well: once is enough
-        return {"connects": self.statistics.connects, "messages": self.statistics.messages, **trouble}
+        lines = [line for group in self._groups for line in group.lines]
+        up = {"lines": sum(line.is_open for line in lines)} if self._config.connections > 1 else {}
+        return {"connects": self.statistics.connects, "messages": self.statistics.messages, **up, **trouble}
 
-    def _start_line(self, nursery: trio.Nursery, topics: list[str], ring: Publisher) -> None:
-        line = _Line(self, topics)
-        self._lines.append(line)
-        nursery.start_soon(line.run, ring)
+    def _start_group(self, nursery: trio.Nursery, topics: list[str], ring: Publisher) -> None:
+        group = _Group(self, topics, ring)
+        self._groups.append(group)
+        nursery.start_soon(group.run)
 
     # -- instruments
 
@@ -179,22 +189,25 @@ class BybitSource:
 
     async def _follow_list(self, nursery: trio.Nursery, ring: Publisher) -> None:
         wanted = {s for s, i in self._instruments.items() if (i.status or "") in LISTED}
-        current = {t.rpartition(".")[2] for line in self._lines for t in line.protocol.topics}
+        current = {t.rpartition(".")[2] for group in self._groups for t in group.topics}
         gone = current - wanted
         if gone:
             log.info("delisted, no longer followed: %s", ", ".join(sorted(gone)))
-            for line in self._lines:
-                await line.change(remove=[t for t in line.protocol.topics if t.rpartition(".")[2] in gone])
-        new = sorted(wanted - current - {t.rpartition(".")[2] for line in self._lines for t in line.protocol.rejected})
+            for group in self._groups:
+                await group.change(remove=[t for t in group.topics if t.rpartition(".")[2] in gone])
+        refused = {
+            t.rpartition(".")[2] for group in self._groups for line in group.lines for t in line.protocol.rejected
+        }
+        new = sorted(wanted - current - refused)
         if new:
             log.info("newly listed, now followed: %s", ", ".join(new))
             topics = topics_for(new, self._config.topics, self._config.depth)
-            last = self._lines[-1]
-            if len(split_topics([*last.protocol.topics, *topics])) == 1:
+            last = self._groups[-1]
+            if len(split_topics([*last.topics, *topics])) == 1:
                 await last.change(add=topics)
             else:
-                for group in split_topics(topics):
-                    self._start_line(nursery, group, ring)
+                for part in split_topics(topics):
+                    self._start_group(nursery, part, ring)
 
     async def _watch_clock(self) -> None:
         while True:
@@ -205,11 +218,112 @@ class BybitSource:
             self._clock.jumps.clear()
 
 
+class _Group:
+    """The lines that carry the same topics: one, or several and the arbiter that makes one stream of them."""
+
+    def __init__(self, source: BybitSource, topics: list[str], ring: Publisher) -> None:
+        config = source._config
+        self._source = source
+        self._ring = ring
+        self.arbiter: Arbiter | None = None
+        if config.connections > 1:
+            self.arbiter = Arbiter(topics, next_gap_id=source._gap_ids.__next__, hold_s=config.connection_hold)
+        self.lines = [_Line(source, topics, self) for _ in range(config.connections)]
+        self._numbers = count(1)
+
+    @property
+    def topics(self) -> list[str]:
+        """What any of the lines carries."""
+        return list(dict.fromkeys(t for line in self.lines for t in line.protocol.topics))
+
+    async def run(self) -> None:
+        """Keep the lines open until cancelled; they start apart, so that they never do the same at once."""
+        async with trio.open_nursery() as nursery:
+            if self.arbiter is not None:
+                nursery.start_soon(self._watch, self.arbiter)
+            for place, line in enumerate(self.lines):
+                nursery.start_soon(line.run, self._ring, place * self._source._config.connection_stagger)
+
+    def open(self, line: _Line, now: int) -> None:
+        """A line's connection opened."""
+        line.number = next(self._numbers)
+        if self.arbiter is not None:
+            self.arbiter.connected(line.number, now)
+
+    def close(self, line: _Line, reason: GapReason, now: int) -> None:
+        """A line's connection ended."""
+        if self.arbiter is not None:
+            self._ring.publish(self.arbiter.disconnected(line.number, reason, now))
+
+    def take(self, arbiter: Arbiter, line: _Line, frames: Iterable[Frame], now: int) -> None:
+        """The messages of one read of one line."""
+        protocol = line.protocol
+        events: list[Event] = []
+        for frame in frames:
+            events += arbiter.receive(line.number, protocol.receive(frame, now), now)
+            if confirmed := protocol.take_confirmed():
+                events += arbiter.subscribed(line.number, confirmed, now)
+        self._ring.publish(events)
+        self._resync(arbiter, now)
+
+    def _resync(self, arbiter: Arbiter, now: int) -> None:
+        for number, topic in arbiter.take_resyncs():
+            for line in self.lines:
+                if line.number == number:
+                    line.protocol.resync(topic, now)
+
+    async def _watch(self, arbiter: Arbiter) -> None:
+        """Give up waiting in time, compare books, rotate what is old; runs until cancelled."""
+        source = self._source
+        audited = trio.current_time()
+        while True:
+            await trio.sleep(TICK_S)
+            now = source._clock.now()
+            self._ring.publish(arbiter.tick(now))
+            if trio.current_time() - audited >= AUDIT_S:
+                audited = trio.current_time()
+                arbiter.audit({line.number: line.protocol.decoder for line in self.lines if line.is_open})
+            self._resync(arbiter, now)
+            for kind, sentence in arbiter.take_notes():
+                source._complaints.tell(kind, sentence)
+            self._rotate(arbiter)
+
+    def _rotate(self, arbiter: Arbiter) -> None:
+        """Open the oldest line anew before it grows old, while the others carry everything."""
+        oldest = min(self.lines, key=lambda line: line.opened)
+        if trio.current_time() - oldest.opened < self._source._config.connection_max_age:
+            return
+        others = [line for line in self.lines if line is not oldest]
+        if oldest.is_open and all(line.is_open and arbiter.is_settled(line.number) for line in others):
+            oldest.rotate()
+
+    async def change(self, *, add: list[str] | None = None, remove: list[str] | None = None) -> None:
+        """Follow other topics from now on, on every line."""
+        if self.arbiter is not None:
+            self.arbiter.add_topics(add or ())
+            self.arbiter.remove_topics(remove or ())
+        for line in self.lines:
+            await line.change(add=add, remove=remove)
+
+    def finish(self, now: int) -> list[Event]:
+        """The end of the feed."""
+        if self.arbiter is not None:
+            return self.arbiter.finish(now)
+        return self.lines[0].protocol.decoder.finish(now)
+
+
 class _Line:
     """One connection: its protocol, and the tasks around the socket."""
 
-    def __init__(self, source: BybitSource, topics: list[str]) -> None:
+    def __init__(self, source: BybitSource, topics: list[str], group: _Group) -> None:
         self._source = source
+        self._group = group
+        self.number = 0
+        """Of the connection within its group; each new one has its own."""
+        self.opened = math.inf
+        """When the connection opened, in Trio's time; inf while there is none."""
+        self._scope = trio.CancelScope()
+        self._is_rotating = False
         config = source._config
         self.protocol = BybitProtocol(
             topics,
@@ -225,7 +339,19 @@ class _Line:
         """When the first ping went out after which nothing has come yet; None before the first ping."""
         self._stream: FrameStream | None = None
 
-    async def run(self, ring: Publisher) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection stands."""
+        return self._stream is not None
+
+    def rotate(self) -> None:
+        """End the connection; the next one opens at once."""
+        self._is_rotating = True
+        self._scope.cancel()
+
+    async def run(self, ring: Publisher, delay: float = 0.0) -> None:
+        """Keep the line connected until cancelled; the first connection comes after `delay` seconds."""
+        await trio.sleep(delay)
         source, config = self._source, self._source._config
         backoff = Backoff(config.backoff_initial, config.backoff_max)
         while True:
@@ -237,12 +363,20 @@ class _Line:
             source._budget.spend(trio.current_time())
             failure: list[RetryableSourceError] = []
             try:
-                await self._connection(ring)
+                with trio.CancelScope() as self._scope:
+                    await self._connection(ring)
             except* RetryableSourceError as group:
                 failure.append(RetryableSourceError(str(_first(group))))
-            silent = "silent" in str(failure[0])
-            self.protocol.lost(GapReason.SILENCE if silent else GapReason.DISCONNECT)
+            silent = bool(failure) and "silent" in str(failure[0])
+            reason = GapReason.SILENCE if silent else GapReason.DISCONNECT
+            self.protocol.lost(reason)
+            self._group.close(self, reason, source._clock.now())
             self._note_protocol()
+            if self._is_rotating and not failure:
+                self._is_rotating = False
+                log.info("the connection had stood for %g s: opened anew", config.connection_max_age)
+                continue
+            self._is_rotating = False
             if self.protocol.has_data:
                 backoff.reset()
             delay = backoff.next_delay(source._luck())
@@ -255,6 +389,8 @@ class _Line:
             source.statistics.connects += 1
             self._last_frame = trio.current_time()
             self._asked = None
+            self.opened = trio.current_time()
+            self._group.open(self, source._clock.now())
             log.info("connected to %s, %d topics", source._url, len(self.protocol.topics))
             try:
                 self._stream = stream
@@ -265,6 +401,7 @@ class _Line:
                     await self._read(stream, ring)
             finally:
                 self._stream = None
+                self.opened = math.inf
 
     async def _read(self, stream: FrameStream, ring: Publisher) -> None:
         source = self._source
@@ -274,7 +411,11 @@ class _Line:
             receive_time = source._clock.now()
             self._last_frame = trio.current_time()
             source.statistics.messages += len(frames)
-            ring.publish(self.protocol.receive_read(frames, receive_time))
+            arbiter = self._group.arbiter
+            if arbiter is None:
+                ring.publish(self.protocol.receive_read(frames, receive_time))
+            else:
+                self._group.take(arbiter, self, frames, receive_time)
             if self.protocol.decoder.take_restarts():
                 source._refresh.set()
             self._note_protocol()

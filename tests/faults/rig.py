@@ -1,0 +1,157 @@
+"""The simulated exchange behind fault proxies, the real source over real sockets, and the recorder: one rig."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+from msgspec import structs
+from wld_recorder import Recorder, RecorderConfig
+
+import wld
+from wld.bybit.source import BybitSource
+from wld.bybit.transport import FrameStream, make_connect
+from wld.config import SourceConfig
+from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
+from wld.exchange.accounting import Balance, balance
+from wld.exchange.publication import Message
+from wld.exchange.server import Exchange
+from wld.service import Service, SinkEntry
+
+QUICK = SourceConfig(
+    ping_interval=0.25, pong_timeout=0.35, backoff_initial=0.04, backoff_max=0.2, connection_stagger=0.05,
+    connection_hold=1.0, first_data_timeout=2.0, connect_timeout=2.0, silence_timeout=5.0,
+)  # fmt: skip
+"""The times of a live run, shortened so that a test takes seconds."""
+SYMBOLS = ("WLDUSDT",)
+
+
+class Rig:
+    """A running recorder and everything around it."""
+
+    def __init__(self, exchange: Exchange, proxies: list[FaultProxy], source: BybitSource, folder: Path) -> None:
+        self.exchange = exchange
+        self.proxies = proxies
+        self.source = source
+        self.folder = folder
+        self.service: Service
+        self.recorder: dict[str, Any] = {}
+
+    @property
+    def events(self) -> list[wld.Event]:
+        return list(wld.open_tape(self.folder))
+
+    @property
+    def gaps(self) -> list[wld.Gap]:
+        return [e for e in self.events if isinstance(e, wld.Gap)]
+
+    @property
+    def sent(self) -> int:
+        return len(self.exchange.sent_log or ())
+
+    async def until_connected(self, lines: int = 1) -> None:
+        """Every line stands and its data flows."""
+        with trio.fail_after(10):
+            while True:
+                arbiters = [g.arbiter for g in self.source._groups]
+                own = [line for g in self.source._groups for line in g.lines]
+                flowing = [line for line in own if line.is_open and line.protocol.has_data]
+                settled = all(a is None or all(a.is_settled(line.number) for line in own) for a in arbiters)
+                if len(flowing) >= lines and arbiters and settled:
+                    return
+                await trio.sleep(0.02)
+
+    async def flow(self, frames: int) -> None:
+        """Until so many more data frames were sent."""
+        wanted = self.sent + frames
+        with trio.fail_after(20):
+            while self.sent < wanted:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+    async def exchange_time(self, seconds: float) -> None:
+        """Let the exchange go on for so long."""
+        await trio.sleep(seconds)
+
+    async def quiesce(self) -> None:
+        """The exchange says no more, and what it said has arrived."""
+
+        def silence(message: Message) -> None:
+            """Nothing goes out any more."""
+
+        self.exchange.publish = silence  # type: ignore[method-assign]
+        for client in self.exchange.clients.values():
+            with trio.move_on_after(2):
+                while client.frames.statistics().current_buffer_used:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+        before = -1
+        while self.source.statistics.messages != before:
+            before = self.source.statistics.messages
+            await trio.sleep(0.1)
+
+    def balance(self) -> Balance:
+        return balance(self.exchange.sent_log or (), self.events)
+
+
+def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:
+    """Connections of a source, each through the proxy that has the fewest."""
+    connect = make_connect(config)
+
+    def through(url: str) -> AbstractAsyncContextManager[FrameStream]:
+        proxy = min(proxies, key=lambda p: p.connections)
+        return connect(f"ws://127.0.0.1:{proxy.port}{path}")
+
+    return through
+
+
+@asynccontextmanager
+async def recording(
+    folder: Path,
+    *,
+    symbols: tuple[str, ...] = SYMBOLS,
+    rate: float = 20.0,
+    faults: tuple[str, ...] = (),
+    proxies: int = 1,
+    sinks: tuple[SinkEntry, ...] = (),
+    recorder: RecorderConfig | None = None,
+    **source: Any,
+) -> AsyncIterator[Rig]:
+    """Run it all; at the end of the block the exchange falls silent and the recorder drains."""
+    config = structs.replace(QUICK, symbols=symbols, **source)
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(serve_exchange, ExchangeConfig(symbols, rate=rate, faults=faults))
+        address.exchange.sent_log = []
+        gates = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port) for _ in range(proxies)]
+        urls = (f"ws://127.0.0.1:{gates[0].port}/v5/public/linear", address.rest_url)
+        bybit = BybitSource(config, urls=urls, connect=spread(config, gates, "/v5/public/linear"))
+        rig = Rig(address.exchange, gates, bybit, folder)
+
+        def create() -> Recorder:
+            context = wld.SinkContext(
+                folder, symbols, "0.1.0", "sim", "live", service.ring.statistics,
+                lambda name, figures: rig.recorder.update(figures),
+            )  # fmt: skip
+            return Recorder(recorder or RecorderConfig(flush_interval=0.05), context)
+
+        service = rig.service = Service(bybit, [SinkEntry("recorder", create, critical=True), *sinks])
+        done = trio.Event()
+
+        async def run() -> None:
+            await service.run(handle_signals=False)
+            done.set()
+
+        nursery.start_soon(run)
+        try:
+            yield rig
+            await rig.quiesce()
+        except BaseException:
+            logging.getLogger("wld.tests").exception("the block failed")
+            raise
+        finally:
+            service.stop()
+            with trio.move_on_after(20, shield=True):
+                await done.wait()
+            nursery.cancel_scope.cancel()
