@@ -23,8 +23,8 @@ from wld.exchange.server import Exchange
 from wld.service import Service, SinkEntry
 
 QUICK = SourceConfig(
-    ping_interval=0.25, pong_timeout=0.35, backoff_initial=0.04, backoff_max=0.2, connection_stagger=0.05,
-    connection_hold=1.0, first_data_timeout=2.0, connect_timeout=2.0, silence_timeout=5.0,
+    ping_interval=0.4, pong_timeout=1.5, backoff_initial=0.04, backoff_max=0.2, connection_stagger=0.05,
+    connection_hold=3.0, first_data_timeout=2.0, connect_timeout=2.0, silence_timeout=5.0,
 )  # fmt: skip
 """The times of a live run, shortened so that a test takes seconds."""
 SYMBOLS = ("WLDUSDT",)
