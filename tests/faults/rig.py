@@ -93,7 +93,13 @@ class Rig:
             await trio.sleep(0.1)
 
     def balance(self) -> Balance:
-        return balance(self.exchange.sent_log or (), self.events)
+        """What became of everything that was sent."""
+        result = balance(self.exchange.sent_log or (), self.events)
+        if not result.is_exact:  # what a failure needs to be understood
+            for event in self.events:
+                print(type(event).__name__, getattr(event, "update_id", getattr(event, "trade_id", event)))
+            print("\n".join(f[:180] for f in self.exchange.sent_log or ()))
+        return result
 
 
 def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:

@@ -29,7 +29,7 @@ async def test_killing_or_stalling_either_line_loses_nothing(tmp_path: Path, tra
         await rig.until_connected(2)
         await rig.flow(40)
     result = rig.balance()
-    assert result.is_exact, result
+    assert result.is_exact, str(result)
     assert result.recorded == result.sent
     assert rig.gaps == []
 
@@ -47,7 +47,7 @@ async def test_both_lines_down_at_once_is_one_exact_gap(tmp_path: Path) -> None:
         await rig.until_connected(2)
         await rig.flow(60)
     result = rig.balance()
-    assert result.is_exact, result
+    assert result.is_exact, str(result)
     (gap,) = rig.gaps
     assert (gap.reason, gap.topic, gap.symbol) == (wld.GapReason.DISCONNECT, None, None)
     at = rig.events.index(gap)
@@ -64,5 +64,5 @@ async def test_old_lines_are_opened_anew_one_at_a_time(tmp_path: Path) -> None:
                 await trio.sleep(0.02)
         await rig.until_connected(2)
     result = rig.balance()
-    assert result.is_exact, result
+    assert result.is_exact, str(result)
     assert rig.gaps == []

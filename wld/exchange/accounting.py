@@ -140,8 +140,8 @@ def _truth(sent: Iterable[str]) -> dict[str, list[tuple[Name, bool]]]:
         if topic.startswith("orderbook."):
             name: Name = (data["u"], data["seq"])
             is_snapshot = body["type"] == "snapshot"
-            if is_snapshot and (topic, name) in states:
-                continue
+            if (topic, name) in states:
+                continue  # one line's snapshot is what another line's delta led to
             states.add((topic, name))
             truth[topic].append((name, is_snapshot))
         elif topic.startswith("publicTrade."):
