@@ -828,13 +828,12 @@ class Arbiter:
                 self._resync(line, topic)
 
     def finish(self, now: int) -> list[Event]:
-        """The end of the feed: what is still held, and the Gaps of topics that no line covered at the end."""
+        """The end of the feed: the Gaps of topics that no line covered.
+
+        What a line still holds is left out: the topic ends where the line ends that covers it.
+        """
         self._tell_time(now)
         out: list[Event] = []
-        for name, line in sorted(self._holding):
-            topic = self._topics.get(name)
-            if topic is not None and line in topic.views and topic.views[line].held:
-                out += self._release(topic, line)
         if self._lost is not None:
             reason, first = self._lost
             self._lost = None
