@@ -77,12 +77,14 @@ class Rig:
         await trio.sleep(seconds)
 
     async def quiesce(self) -> None:
-        """The exchange says no more, and what it said has arrived."""
+        """The market stands still, and what the exchange said of it has arrived."""
+        market = self.exchange.market
 
-        def silence(message: Message) -> None:
-            """Nothing goes out any more."""
+        def stand_still(to_ms: int) -> list[Message]:
+            market.skip_to(to_ms)
+            return []
 
-        self.exchange.publish = silence  # type: ignore[method-assign]
+        market.advance = stand_still  # type: ignore[method-assign]
         for client in self.exchange.clients.values():
             with trio.move_on_after(2):
                 while client.frames.statistics().current_buffer_used:  # noqa: ASYNC110
