@@ -42,10 +42,16 @@ _SMALL = 16
 
 @functools.lru_cache(maxsize=4)
 def _compressor(thorough: bool) -> zstandard.ZstdCompressor:
-    # Short matches make planes of noise larger and slower: the entropy coder alone does better (benchmarks/tape_size).
-    level = 13 if thorough else 1
-    options = {} if thorough else {"min_match": 7}
-    parameters = zstandard.ZstdCompressionParameters.from_level(level, write_content_size=False, **options)
+    # Short matches make planes of noise larger and slower; the optimal parser comes within 2 % of their entropy
+    # (docs/explanation-tape.md).
+    options: dict[str, int] = {"min_match": 7}
+    if thorough:
+        options = {
+            "strategy": zstandard.STRATEGY_BTOPT, "search_log": 1, "min_match": 5, "chain_log": 13, "hash_log": 13,
+        }  # fmt: skip
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        13 if thorough else 1, write_content_size=False, **options
+    )
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
@@ -128,16 +134,16 @@ class _Reader:
         return plain
 
 
-def _stream(content: bytes | memoryview, *, pack: bool = True) -> bytes:
+def _stream(content: bytes, *, pack: bool = True, thorough: bool = True) -> bytes:
     """Length, stored length or 0, and the bytes, compressed where that is smaller."""
     length = len(content)
     if pack and length > _SMALL:
         best = _compressor(False).compress(content)
-        if len(best) < length * 0.9:  # not noise: worth a second, slower try
+        if thorough and len(best) < length * 0.8:  # not noise: worth a second, slower try
             best = min(best, _compressor(True).compress(content), key=len)
         if len(best) < length:
             return varint(length) + varint(len(best)) + best
-    return varint(length) + b"\0" + bytes(content)
+    return varint(length) + b"\0" + content
 
 
 # Packed integers -----------------------------------------------------------------------------------------------------
@@ -200,25 +206,23 @@ def _numbers(values: IntColumn, fast: bool) -> tuple[int, bytes]:
     forms = _TRIED_FAST if fast else _TRIED
     changes = _changes(sample)
     kept = int(np.count_nonzero(changes))
-    tried: dict[int, bytes] = {}
+    tried: dict[int, int] = {}
     for flags in forms:
-        if flags & ZIGZAG and not flags & DELTA and int(sample.min()) >= 0:
-            continue
-        tried[flags] = _form(sample, flags)
+        if not flags & ZIGZAG or flags & DELTA or int(sample.min()) < 0:
+            tried[flags] = len(_form(sample, flags, False))
     if kept < len(sample) * (0.4 if fast else 0.9):
         few = sample[changes]
+        mask = len(_bits(changes))
         for flags in (0, DELTA):
-            tried[flags | CHANGES] = _bits(changes) + _form(few, flags)
-    best = min(tried, key=lambda flags: len(tried[flags]))
-    if sample is values:
-        return best, tried[best]
+            tried[flags | CHANGES] = mask + len(_form(few, flags, False))
+    best = min(tried, key=tried.__getitem__)
     if best & CHANGES:
         changes = _changes(values)
         return best, _bits(changes) + _form(values[changes], best & ~CHANGES)
     return best, _form(values, best)
 
 
-_SAMPLE = 16_384
+_SAMPLE = 4096
 
 
 def _changes(values: IntColumn) -> _Bits:
@@ -228,7 +232,7 @@ def _changes(values: IntColumn) -> _Bits:
     return changed
 
 
-def _form(values: IntColumn, flags: int) -> bytes:
+def _form(values: IntColumn, flags: int, thorough: bool = True) -> bytes:
     """Numbers without CHANGES."""
     parts: list[bytes] = []
     if flags & DELTA:
@@ -249,7 +253,7 @@ def _form(values: IntColumn, flags: int) -> bytes:
         if step > 1:
             offsets = offsets // np.uint64(step)
     parts += [signed_varint(base), varint(step)]
-    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(offsets, parts)
+    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(offsets, parts, thorough)
     return b"".join(parts)
 
 
@@ -269,18 +273,18 @@ def _common_divisor(offsets: _U64) -> int:
 _FEW = 256
 
 
-def _put_planes(offsets: _U64, parts: list[bytes]) -> None:
+def _put_planes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
     width = (int(offsets.max()).bit_length() + 7) // 8 if len(offsets) else 0
     parts.append(bytes([width]))
     raw = offsets.view(np.uint8).reshape(-1, 8)
-    parts += [_stream(raw[:, i].tobytes()) for i in range(width)]
+    parts += [_stream(raw[:, i].tobytes(), thorough=thorough) for i in range(width)]
 
 
-def _put_magnitudes(offsets: _U64, parts: list[bytes]) -> None:
+def _put_magnitudes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
     """Classes of magnitude, which compress, apart from the low bits, which do not."""
     low = np.maximum(_bit_lengths(offsets) - (_TOP_BITS + 1), 0)
     classes = (low << _TOP_BITS) + (offsets >> low.astype(np.uint64)).astype(np.int64)
-    parts.append(_stream(classes.astype(np.uint8).tobytes()))
+    parts.append(_stream(classes.astype(np.uint8).tobytes(), thorough=thorough))
     counts = np.bincount(low, minlength=1)
     order = np.argsort(low.astype(np.uint8), kind="stable")
     groups: list[bytes] = []
@@ -292,7 +296,7 @@ def _put_magnitudes(offsets: _U64, parts: list[bytes]) -> None:
             at += count
             bits = np.unpackbits(group.view(np.uint8).reshape(-1, 8), axis=1, count=length, bitorder="little")
             groups.append(np.packbits(bits.reshape(-1), bitorder="little").tobytes())
-    parts.append(_stream(b"".join(groups)))
+    parts.append(_stream(b"".join(groups), thorough=thorough))
 
 
 def _bit_lengths(offsets: _U64) -> IntColumn:
@@ -441,13 +445,13 @@ def _runs(bid_count: IntColumn, ask_count: IntColumn, levels: int) -> _Runs:
     return _Runs(is_bid, starts_run)
 
 
-def _pack_prices(prices: IntColumn, runs: _Runs) -> bytes:
+def _pack_prices(prices: IntColumn, runs: _Runs, fast: bool = False) -> bytes:
     """The first price of each run (bids, then asks), and the steps outwards from it."""
-    parts = [pack_integers(prices[runs.starts_run & side]) for side in (runs.is_bid, ~runs.is_bid)]
+    parts = [pack_integers(prices[runs.starts_run & side], fast=fast) for side in (runs.is_bid, ~runs.is_bid)]
     steps = np.zeros(len(prices), np.int64)
     steps[1:] = _less(prices[1:], prices[:-1])
     np.negative(steps, out=steps, where=runs.is_bid)
-    parts.append(pack_integers(steps[~runs.starts_run]))
+    parts.append(pack_integers(steps[~runs.starts_run], fast=fast))
     return b"".join(parts)
 
 
@@ -491,8 +495,10 @@ def _by_price(prices: IntColumn, is_bid: _Bits) -> tuple[IntColumn, _Bits]:
     return order, first
 
 
-def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs) -> bytes:
-    modes = (PLAIN, KNOWN, SORTED) if len(sizes) >= _SMALL else (PLAIN,)
+def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs, fast: bool) -> bytes:
+    if fast or len(sizes) < _SMALL:
+        return bytes([PLAIN]) + pack_integers(sizes, fast=fast)
+    modes: tuple[int, ...] = (PLAIN, KNOWN, SORTED)
     if len(sizes) > 2 * _SAMPLE:
         # Whole runs of the beginning decide.
         few = int(np.flatnonzero(runs.starts_run[: 2 * _SAMPLE])[-1])
@@ -588,9 +594,9 @@ def encode_columns(
             runs = runs or _runs(np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"]), len(column))
             prices = np.asarray(columns["level_price"])
             kind, body = (
-                (PRICES, _pack_prices(column, runs))
+                (PRICES, _pack_prices(column, runs, name in fast))
                 if name == "level_price"
-                else (SIZES, _pack_sizes(column, prices, runs))
+                else (SIZES, _pack_sizes(column, prices, runs, name in fast))
             )
             memory += _LEVEL_MEMORY * len(column)
         else:

@@ -37,12 +37,16 @@ def encode_tables(tables: Iterable[Table], *, pack: bool) -> list[Draft]:
     drafts: list[Draft] = []
     for whole in tables:
         for part in table.by_symbol(whole) if pack else [whole]:
-            for chunk in _chunks(part):
-                drafts += _encode(chunk, pack)
+            drafts += encode_table(part, pack=pack)
     drafts.sort(key=lambda draft: draft.first_number)
     if drafts:
         drafts[-1].flags |= layout.GROUP_END
     return drafts
+
+
+def encode_table(whole: Table, *, pack: bool, quick: bool = False) -> list[Draft]:
+    """The blocks of one table; `quick` tries fewer forms."""
+    return [draft for chunk in _chunks(whole) for draft in _encode(chunk, pack, quick)]
 
 
 def _chunks(whole: Table) -> Iterable[Table]:
@@ -61,7 +65,7 @@ def _chunks(whole: Table) -> Iterable[Table]:
         start = end
 
 
-def _encode(part: Table, pack: bool) -> list[Draft]:
+def _encode(part: Table, pack: bool, quick: bool) -> list[Draft]:
     many = len(part.symbols) > 1 and (part.kind in table.RARE or "symbol" in part.columns)
     symbol = "" if many else part.symbols[0]
     if len(symbol.encode()) > 0xFFFF:
@@ -72,13 +76,19 @@ def _encode(part: Table, pack: bool) -> list[Draft]:
         columns = _physical(part, pack)
         if many:
             columns["symbols"] = list(part.symbols)
-        payload, raw_length = codec.encode_columns(columns, pack=pack, fast=_FAST.get(part.kind, frozenset()))
+        payload, raw_length = codec.encode_columns(
+            columns, pack=pack, fast=frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
+        )
         draft = Draft(part.kind, layout.COLUMNS, symbol, len(part), payload, raw_length)
     if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
         if len(part) == 1:
             raise TapeError(f"one {layout.KIND_NAMES[part.kind]} event of {draft.raw_length} bytes cannot be stored")
         half = len(part) // 2
-        return _encode(table.cut(part, 0, half), pack) + _encode(table.cut(part, half, len(part)), pack)
+        return [
+            draft
+            for cut in (slice(0, half), slice(half, len(part)))
+            for draft in _encode(table.cut(part, cut.start, cut.stop), pack, quick)
+        ]
     if many:
         draft.flags |= layout.MANY_SYMBOLS
     draft.first_time, draft.last_time = part.times()

@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from wld.book import OrderBook
-from wld.errors import BookInvalid, TapeDamaged, TapeError
-from wld.events import BookDelta, BookSnapshot
+from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
+from wld.tape.checkpoints import Books, advance, taken_over
 from wld.tape.columns import Column, encode_columns
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
-from wld.tape.table import Numbered
+from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
 
-GROUP_EVENTS = 131_072
-"""Events held in memory while sealing, and at most so many by a reader that merges kinds."""
+GROUP_EVENTS = 262_144
+GROUP_LEVELS = 4_194_304
+"""What is held in memory while sealing, as columns: at most some 200 MB; a reader that merges kinds holds as much."""
+WINDOW = 16_384
+"""Ring numbers whose events a reader makes at a time."""
 INDEX_COLUMNS = (
     "offset",
     "kind",
@@ -35,39 +37,59 @@ INDEX_COLUMNS = (
 )
 
 
+class _Cursor:
+    """A table that is being read: rows below `at` are done."""
+
+    def __init__(self, block: Block, whole: Table) -> None:
+        self.block = block
+        self.table = whole
+        self.numbers = whole.numbers
+        self.at = 0
+
+
 def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[Numbered]:
     """The events of blocks in ring order: blocks stand by first ring number, so what lies before it is complete.
 
-    A block whose payload cannot be read is a damage of the segment and is stepped over.
+    Events are made a few thousand at a time, however long the blocks are. A block whose payload cannot be read is a
+    damage of the segment and is stepped over.
     """
-    pending: list[Numbered] = []
+    active: list[_Cursor] = []
     for block, payload in blocks:
-        if pending:
-            pending.sort(key=_number)
-            cut = _first_at_least(pending, block.first_number)
-            yield from pending[:cut]
-            del pending[:cut]
+        yield from _below(segment, active, block.first_number)
         try:
-            pending += rows.decode(block, payload)
+            active.append(_Cursor(block, rows.decode_table(block, payload)))
         except TapeDamaged as error:
             segment.damage(block.offset, block.end - block.offset, str(error))
-    pending.sort(key=_number)
-    yield from pending
+    yield from _below(segment, active, None)
+
+
+def _below(segment: Segment, active: list[_Cursor], limit: int | None) -> Iterator[Numbered]:
+    """The events of tables below a ring number, by windows of it."""
+    while active:
+        start = min(int(cursor.numbers[cursor.at]) for cursor in active)
+        if limit is not None and start >= limit:
+            return
+        end = start + WINDOW if limit is None else min(limit, start + WINDOW)
+        window: list[Numbered] = []
+        sources = 0
+        for cursor in active:
+            upto = cursor.at + int(np.searchsorted(cursor.numbers[cursor.at :], end))
+            if upto > cursor.at:
+                sources += 1
+                try:
+                    window += to_events(cut(cursor.table, cursor.at, upto))
+                except TapeDamaged as error:
+                    segment.damage(cursor.block.offset, cursor.block.end - cursor.block.offset, str(error))
+                    upto = len(cursor.numbers)
+                cursor.at = upto
+        if sources > 1:
+            window.sort(key=_number)
+        yield from window
+        active[:] = [cursor for cursor in active if cursor.at < len(cursor.numbers)]
 
 
 def _number(item: Numbered) -> int:
     return item[0]
-
-
-def _first_at_least(pending: list[Numbered], number: int) -> int:
-    low, high = 0, len(pending)
-    while low < high:
-        middle = (low + high) // 2
-        if pending[middle][0] < number:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 def is_event(block: Block) -> bool:
@@ -155,11 +177,6 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-Books = dict[tuple[str, int], OrderBook]
-"""(symbol, depth) to the book."""
-CHECKPOINT_NS = 60_000_000_000
-
-
 def seal(journal: Path, books: Books | None = None) -> Path:
     """Write the journal's events as a sealed file beside it and return that; the journal stays.
 
@@ -201,39 +218,44 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
         for block, payload in segment.blocks(lambda b: b.kind == layout.META)
     ]
     target.put(metas)
-    group: list[Numbered] = []
-    checkpoints: list[Draft] = []
-    due: int | None = None
-    for number, event in ordered(segment, segment.blocks(is_event)):
-        if due is None or event.receive_time >= due:
-            due = event.receive_time + CHECKPOINT_NS
-            checkpoints += [checkpoint(book, number) for book in books.values() if book.is_valid]
-        if isinstance(event, BookSnapshot | BookDelta):
-            book = books.setdefault((event.symbol, event.depth), OrderBook(event.symbol))
-            with contextlib.suppress(BookInvalid):
-                book.apply(event)
-        group.append((number, event))
-        if len(group) >= GROUP_EVENTS:
-            _put_group(target, group, checkpoints)
-            group, checkpoints = [], []
-    _put_group(target, group, checkpoints)
+    keeps_deltas = bool(segment.header.get("book_deltas", True))
+    window = Collector()
+    levels = 0
+    last_number = -1
+    is_first = True
+    for block, payload in segment.blocks(is_event):
+        if (window.count >= GROUP_EVENTS or levels >= GROUP_LEVELS) and block.first_number > last_number:
+            _put_window(target, window, books, keeps_deltas, is_first)
+            is_first = False
+            window.clear()
+            levels = 0
+        last_number = max(last_number, block.last_number)
+        try:
+            part = rows.decode_table(block, payload)
+        except TapeDamaged as error:
+            segment.damage(block.offset, block.end - block.offset, str(error))
+            continue
+        window.add_table(part)
+        levels += len(part.columns.get("level_price", ()))
+    _put_window(target, window, books, keeps_deltas, is_first)
 
 
-def _put_group(target: BlockFile, group: list[Numbered], checkpoints: list[Draft]) -> None:
-    drafts = [*checkpoints, *rows.encode_group(group, pack=True)]
+def _put_window(target: BlockFile, window: Collector, books: Books, keeps_deltas: bool, is_first: bool) -> None:
+    """What is complete up to here: a block for each kind and symbol, and the checkpoints that are due."""
+    drafts: list[Draft] = []
+    tables = window.tables()
+    if is_first and keeps_deltas and tables:
+        moving = {symbol for whole in tables if whole.kind == layout.BOOK for symbol in whole.symbols}
+        drafts += taken_over(books, min(int(whole.numbers[0]) for whole in tables), moving)
+    for whole in tables:
+        for part in by_symbol(whole):
+            drafts += rows.encode_table(part, pack=True)
+            if whole.kind == layout.BOOK and keeps_deltas:
+                drafts += advance(books, part, is_start=is_first)
     drafts.sort(key=lambda draft: draft.first_number)
+    if drafts:
+        drafts[-1].flags |= layout.GROUP_END
     target.put(drafts)
-
-
-def checkpoint(book: OrderBook, number: int) -> Draft:
-    """The book as it stood before the event of that ring number, as a block that iteration skips."""
-    state = BookSnapshot(
-        book.symbol, tuple(book.bids()), tuple(book.asks()), book.update_id, book.sequence,
-        receive_time=book.receive_time, depth=book.depth or 0,
-    )  # fmt: skip
-    draft = rows.encode_group([(number, state)], pack=True)[0]
-    draft.kind, draft.flags = layout.CHECKPOINT, 0
-    return draft
 
 
 def _publish(working: Path, folder: Path, base: str) -> Path:

@@ -502,7 +502,7 @@ def take(table: Table, rows: Index) -> Table:
     for name, column in table.columns.items():
         if name not in LEVEL_COLUMNS:
             columns[name] = [column[i] for i in rows.tolist()] if isinstance(column, list) else column[rows]
-    if table.kind == layout.BOOK:
+    if "level_price" in table.columns:
         counts = table.ints("bid_count") + table.ints("ask_count")
         starts = np.cumsum(counts) - counts
         counts = counts[rows]
@@ -517,7 +517,7 @@ def take(table: Table, rows: Index) -> Table:
 def cut(table: Table, start: int, end: int) -> Table:
     """Rows `start` to `end` without copying."""
     columns = {name: column[start:end] for name, column in table.columns.items() if name not in LEVEL_COLUMNS}
-    if table.kind == layout.BOOK:
+    if "level_price" in table.columns:
         counts = table.ints("bid_count") + table.ints("ask_count")
         first = int(counts[:start].sum())
         last = first + int(counts[start:end].sum())

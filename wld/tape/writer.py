@@ -22,8 +22,9 @@ from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeError, TapeLocked
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
+from wld.tape.checkpoints import Books
 from wld.tape.recovery import Recovered, recover
-from wld.tape.seal import BlockFile, Books, seal, sync_folder
+from wld.tape.seal import BlockFile, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX
 from wld.tape.table import Collector
 from wld.units import SCALE

@@ -1,0 +1,61 @@
+"""The book computed by columns is the book applied event by event."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import wld
+from wld.tape import checkpoints, layout, rows
+from wld.tape.table import from_events
+
+MINUTE = 60_000_000_000
+LEVELS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), max_size=4).map(tuple)
+STEPS = st.tuples(
+    st.sampled_from("ddddds"), LEVELS, LEVELS, st.sampled_from((1, 1, 1, 1, 2)), st.sampled_from((1, 50)),
+    st.integers(0, 30),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(STEPS, min_size=1, max_size=30), st.integers(1, 30))
+def test_books_by_columns_are_the_books_by_events(
+    steps: list[tuple[str, tuple, tuple, int, int, int]], cut: int
+) -> None:
+    live: dict[int, wld.OrderBook] = {}
+    events: list[wld.Event] = []
+    states: list[dict[int, tuple[object, ...]]] = []
+    time = 0
+    for kind, bids, asks, step, depth, seconds in steps:
+        time += seconds * 1_000_000_000
+        book = live.setdefault(depth, wld.OrderBook("X"))
+        event = wld.BookSnapshot if kind == "s" else wld.BookDelta
+        last = next((e.update_id for e in reversed(events) if e.depth == depth), 0)
+        events.append(event("X", bids, asks, last + step, 7, None, None, time, depth))
+        states.append({d: state(b) for d, b in live.items() if b.is_valid})
+        with contextlib.suppress(wld.BookInvalid):
+            book.apply(events[-1])
+    books: checkpoints.Books = {}
+    drafts = []
+    for start in range(0, len(events), cut):
+        part = events[start : start + cut]
+        table = from_events(layout.BOOK, range(start, start + len(part)), part)
+        drafts += checkpoints.advance(books, table, is_start=start == 0)
+    for draft in drafts:
+        encoded = layout.encode_block(draft, 0)
+        block = layout.parse_header(encoded, 0)
+        assert block is not None
+        ((number, snapshot),) = rows.decode(block, encoded[block.payload_offset :])
+        book = wld.OrderBook("X")
+        book.apply(snapshot)
+        assert state(book) == states[number][snapshot.depth]
+    for depth, book in live.items():
+        assert books[("X", depth)].is_valid == book.is_valid
+    minutes = {(e.depth, e.receive_time // MINUTE) for e in events}
+    assert len(drafts) <= len(minutes) + sum(isinstance(e, wld.BookSnapshot) for e in events)
+
+
+def state(book: wld.OrderBook) -> tuple[object, ...]:
+    return book.bids(), book.asks(), book.update_id, book.sequence, book.receive_time, book.depth
