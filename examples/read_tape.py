@@ -38,14 +38,14 @@ def blocks(content: bytes):
         head = content[at : at + 76]
         if len(head) == 76 and head[:4] == SYNC:
             f = BLOCK.unpack(head)
-            kind, codec, flags, n, count, stored, offset, payload_crc, crc = (
-                f[i] for i in (1, 2, 3, 5, 7, 10, 15, 16, 17)
+            kind, codec, flags, n, directory, count, stored, offset, payload_crc, crc = (
+                f[i] for i in (1, 2, 3, 5, 6, 7, 10, 15, 16, 17)
             )
             symbol = content[at + 76 : at + 76 + n]
             payload = content[at + 76 + n : at + 76 + n + stored]
             if zlib.crc32(head[:72] + symbol) == crc and offset == at and len(payload) == stored:
                 at += 76 + n + stored
-                if zlib.crc32(payload) == payload_crc:
+                if zlib.crc32(payload[: directory or None]) == payload_crc:
                     yield kind, codec, flags, symbol.decode(), count, payload
                 else:
                     print(f"offset {offset}: checksum fails", file=sys.stderr)
@@ -240,11 +240,16 @@ TYPES = [raw, lambda source, rows, done: json.loads(source.stream()), fixed, pac
 
 def columns(payload: bytes) -> dict[str, list]:
     """Name to values, None where absent."""
-    out: dict[str, list] = {}
     source = Bytes(payload)
+    directory = []
     for _ in range(int.from_bytes(source.take(2), "little")):
         name, kind, rows, length = source.name(), source.byte(), source.varint(), source.varint()
-        out[name] = TYPES[kind](Bytes(source.take(length)), rows, out)
+        directory.append((name, kind, rows, length, int.from_bytes(source.take(4), "little")))
+    out: dict[str, list] = {}
+    for name, kind, rows, length, crc in directory:
+        body = source.take(length)
+        assert zlib.crc32(body) == crc, f"checksum of column {name} fails"
+        out[name] = TYPES[kind](Bytes(body), rows, out)
     return out
 
 

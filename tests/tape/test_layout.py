@@ -18,7 +18,7 @@ from .strategies import EVENTS, INT64
 @given(values=st.lists(INT64, max_size=40) | st.lists(st.integers(0, 3).map(lambda i: i * 10**6 + 7), max_size=40))
 @pytest.mark.parametrize("pack", [False, True])
 def test_integer_columns_come_back_equal(values: list[int], pack: bool) -> None:
-    payload, _ = columns.encode_columns({"x": np.array(values, np.int64)}, pack=pack)
+    payload = columns.encode_columns({"x": np.array(values, np.int64)}, pack=pack).payload
     assert list(columns.decode_columns(payload)["x"]) == values
 
 

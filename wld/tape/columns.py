@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -76,11 +77,15 @@ def signed_varint(value: int) -> bytes:
 class _Reader:
     """Takes a payload apart; refuses lengths beyond it, and a total beyond what a block may hold."""
 
-    def __init__(self, payload: bytes) -> None:
-        self.payload = payload
+    def __init__(self, payload: bytes | memoryview) -> None:
+        self.start(payload)
+        self.room = MAX_BYTES
+
+    def start(self, payload: bytes | memoryview) -> None:
+        """Go on with other bytes, within the same room."""
+        self.payload = memoryview(payload)
         self.at = 0
         self.end = len(payload)
-        self.room = MAX_BYTES
 
     def byte(self) -> int:
         value = self.payload[self.at]
@@ -102,14 +107,14 @@ class _Reader:
         value = self.varint()
         return -(value + 1 >> 1) if value & 1 else value >> 1
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> memoryview:
         if length > self.end - self.at:
             raise TapeDamaged("lengths beyond the block")
         self.at += length
         return self.payload[self.at - length : self.at]
 
     def text(self) -> str:
-        return self.take(self.byte()).decode()
+        return bytes(self.take(self.byte())).decode()
 
     def allow(self, length: int) -> None:
         """Raises: TapeDamaged where `length` more bytes are more than a block may decode to."""
@@ -117,7 +122,7 @@ class _Reader:
         if length < 0 or self.room < 0:
             raise TapeDamaged("columns larger than a block may be")
 
-    def stream(self, expected: int | None = None) -> bytes:
+    def stream(self, expected: int | None = None) -> bytes | memoryview:
         length, stored = self.varint(), self.varint()
         if expected is not None and length != expected:
             raise TapeDamaged(f"a stream of {length} bytes, expected {expected}")
@@ -347,24 +352,41 @@ def _get_numbers(reader: _Reader, count: int, flags: int) -> IntColumn:
         if count < 0:
             raise TapeDamaged("a difference without rows")
     base, step = reader.signed_varint(), reader.varint()
-    values = (_get_magnitudes if flags & MAGNITUDE else _get_planes)(reader, count)
+    offsets = (_get_magnitudes if flags & MAGNITUDE else _get_planes)(reader, count)
     if flags & ZIGZAG:
-        values = (values >> np.uint64(1)) ^ (~(values & np.uint64(1)) + np.uint64(1))
+        wide = offsets.astype(np.uint64)
+        offsets = (wide >> np.uint64(1)) ^ (~(wide & np.uint64(1)) + np.uint64(1))
     if not flags & DELTA:
-        if step != 1:
-            values *= np.uint64(step)
-        if base:
-            values += np.uint64(base & _MASK64)
-        return values.view(np.int64)
-    total = np.empty(count + 1, np.uint64)
+        return _scaled(offsets, step, base)
+    total = np.empty(count + 1, np.int64)
     total[0] = 0
-    np.cumsum(values, out=total[1:])
+    if step and not base % step and offsets.itemsize <= 2 and abs(base // step) < 1 << 30:
+        np.cumsum(np.add(offsets, np.int32(base // step), dtype=np.int32), dtype=np.int64, out=total[1:])
+        base = 0
+    else:
+        np.cumsum(offsets, dtype=np.uint64, out=total[1:].view(np.uint64))
+    scaled = total.view(np.uint64)
     if step != 1:
-        total *= np.uint64(step)
+        scaled *= np.uint64(step)
     if base:
-        total += np.arange(count + 1, dtype=np.uint64) * np.uint64(base & _MASK64)
-    total += np.uint64(first & _MASK64)
-    return total.view(np.int64)
+        scaled += np.arange(count + 1, dtype=np.uint64) * np.uint64(base & _MASK64)
+    scaled += np.uint64(first & _MASK64)
+    return total
+
+
+_Unsigned = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def _scaled(offsets: _Unsigned, step: int, base: int) -> IntColumn:
+    """offsets * step + base modulo 2^64."""
+    if offsets.itemsize < 8 and step < 1 << 63:
+        values = offsets.astype(np.int64) if step == 1 else np.multiply(offsets, np.int64(step), dtype=np.int64)
+    else:
+        values = (offsets.astype(np.uint64) * np.uint64(step)).view(np.int64)
+    if base:
+        view = values.view(np.uint64)
+        view += np.uint64(base & _MASK64)
+    return values
 
 
 def _get_bits(reader: _Reader, count: int) -> _Bits:
@@ -373,25 +395,25 @@ def _get_bits(reader: _Reader, count: int) -> _Bits:
     return np.unpackbits(np.frombuffer(content, np.uint8), count=count, bitorder="little").view(np.bool_)
 
 
-def _get_planes(reader: _Reader, count: int) -> _U64:
+def _get_planes(reader: _Reader, count: int) -> _Unsigned:
+    """As narrow as they are: numpy works on narrow numbers faster."""
     width = reader.byte()
     if width > 8:
         raise TapeDamaged("numbers wider than 8 bytes")
     planes = [np.frombuffer(reader.stream(count), np.uint8) for _ in range(width)]
     if not planes:
-        return np.zeros(count, np.uint64)
+        return np.zeros(count, np.uint8)
     if width == 1:
-        return planes[0].astype(np.uint64)
-    # Numpy adds up narrow numbers faster than wide ones.
+        return planes[0]
     kind: type[np.unsignedinteger[Any]] = np.uint16 if width == 2 else np.uint32 if width <= 4 else np.uint64
-    narrow: npt.NDArray[np.unsignedinteger[Any]] = planes[-1].astype(kind)
+    narrow: _Unsigned = planes[-1].astype(kind)
     for plane in reversed(planes[:-1]):
         np.left_shift(narrow, 8, out=narrow)
         np.bitwise_or(narrow, plane, out=narrow)
-    return narrow.astype(np.uint64)
+    return narrow
 
 
-def _get_magnitudes(reader: _Reader, count: int) -> _U64:
+def _get_magnitudes(reader: _Reader, count: int) -> _Unsigned:
     classes = np.frombuffer(reader.stream(count), np.uint8)
     low = np.maximum((classes >> _TOP_BITS).astype(np.int16) - 1, 0).astype(np.uint8)
     counts = np.bincount(low, minlength=1)
@@ -569,12 +591,21 @@ _PACKED_MEMORY, _LEVEL_MEMORY, _TEXT_MEMORY = 32, 64, 8
 """Bytes that decoding takes at most: a packed row, a level, a byte of text."""
 
 
-def encode_columns(
-    columns: Mapping[str, Column], *, pack: bool, fast: frozenset[str] = frozenset()
-) -> tuple[bytes, int]:
-    """(payload, bytes that decoding it takes at most): every column with its name. `pack` spends time on size, less
-    for those in `fast`; a column stands after what it is stored against, levels after their counts."""
-    parts: list[bytes] = [len(columns).to_bytes(2, "little")]
+class Encoded(NamedTuple):
+    """Columns as they are stored: a directory, then the columns one after the other."""
+
+    payload: bytes
+    directory: int
+    """Its length."""
+    memory: int
+    """Bytes that decoding takes at most."""
+
+
+def encode_columns(columns: Mapping[str, Column], *, pack: bool, fast: frozenset[str] = frozenset()) -> Encoded:
+    """Every column with its name. `pack` spends time on size, less for those in `fast`; a column stands after what it
+    is stored against, levels after their counts."""
+    directory: list[bytes] = [len(columns).to_bytes(2, "little")]
+    bodies: list[bytes] = []
     memory = 0
     runs: _Runs | None = None
     before: dict[str, Column] = {}
@@ -607,10 +638,15 @@ def encode_columns(
             kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast)
             memory += _PACKED_MEMORY * len(column)
         label = name.encode()
-        parts += (bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body)), body)
+        directory += (
+            bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body)),
+            zlib.crc32(body).to_bytes(4, "little"),
+        )  # fmt: skip
+        bodies.append(body)
         before[name] = column
-    payload = b"".join(parts)
-    return payload, max(memory, len(payload))
+    head = b"".join(directory)
+    payload = b"".join((head, *bodies))
+    return Encoded(payload, len(head), max(memory, len(payload)))
 
 
 def _pack_wide(column: list[Any]) -> bytes | None:
@@ -640,21 +676,92 @@ def _get_wide(reader: _Reader, rows: int) -> list[int | None]:
 _texts = msgspec.json.Decoder(list[str | int | None])
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """What the directory says of a column; `start` counts from the payload's."""
+
     kind: int
     rows: int
     start: int
-    end: int
+    length: int
+    crc: int
 
 
-def decode_columns(payload: bytes, only: frozenset[str] | None = None) -> dict[str, Column]:
+class Parts(NamedTuple):
+    """Some columns of a payload, read apart: their bytes by name."""
+
+    entries: Mapping[str, Entry]
+    bodies: Mapping[str, memoryview]
+
+
+def parse_directory(payload: bytes | memoryview) -> dict[str, Entry]:
+    """The columns of a payload that begins so; lengths may reach beyond the bytes given. Raises: TapeDamaged."""
+    try:
+        reader = _Reader(payload)
+        read: list[tuple[str, int, int, int, int]] = []
+        for _ in range(int.from_bytes(reader.take(2), "little")):
+            name, kind, rows, length = reader.text(), reader.byte(), reader.varint(), reader.varint()
+            if rows > MAX_ROWS:
+                raise TapeDamaged(f"column {name}: lengths beyond its block")
+            read.append((name, kind, rows, length, int.from_bytes(reader.take(4), "little")))
+    except (ValueError, IndexError) as error:
+        raise TapeDamaged(f"a block's columns cannot be read: {error}") from None
+    entries: dict[str, Entry] = {}
+    at = reader.at
+    for name, kind, rows, length, crc in read:
+        entries[name] = Entry(kind, rows, at, length, crc)
+        at += length
+    if len(entries) != len(read):
+        raise TapeDamaged("two columns of one name")
+    return entries
+
+
+def is_whole(payload: bytes, directory: int) -> bool:
+    """Whether every column is as it was written; the directory was checked before."""
+    try:
+        entries = parse_directory(memoryview(payload)[:directory])
+    except TapeDamaged:
+        return False
+    view = memoryview(payload)
+    end = directory
+    for entry in entries.values():
+        end = entry.start + entry.length
+        if zlib.crc32(view[entry.start : end]) != entry.crc:
+            return False
+    return end == len(payload)
+
+
+def closure(entries: Mapping[str, Entry], only: frozenset[str] | None) -> list[str]:
+    """The names of `only`, and of whatever those stand on, in their order; all without it."""
+    if only is None:
+        return list(entries)
+    wanted = set(only)
+    for name, other in reversed(list(NEAR.items())):
+        if name in wanted:
+            wanted.add(other)
+    if wanted & set(LEVELS):
+        wanted |= {"bid_count", "ask_count", "level_price"}
+    return [name for name in entries if name in wanted]
+
+
+def decode_columns(payload: bytes | Parts, only: frozenset[str] | None = None) -> dict[str, Column]:
     """The columns of a payload, or those of them named in `only`, and whatever those stand on.
 
     Raises:
         TapeDamaged: the bytes are not what `encode_columns` makes, or would take more than a block may.
     """
     try:
-        return _decode_columns(payload, only)
+        if isinstance(payload, Parts):
+            return _decode_columns(payload.entries, payload.bodies.__getitem__, list(payload.bodies))
+        view = memoryview(payload)
+        entries = parse_directory(view)
+        last = max((entry.start + entry.length for entry in entries.values()), default=2)
+        if last != len(payload):
+            raise TapeDamaged("lengths beyond the block" if last > len(payload) else "bytes after the last column")
+        return _decode_columns(
+            entries,
+            lambda name: view[entries[name].start : entries[name].start + entries[name].length],
+            closure(entries, only),
+        )
     except TapeDamaged:
         raise
     except (ValueError, IndexError, KeyError, OverflowError, RecursionError, TypeError) as error:
@@ -663,29 +770,15 @@ def decode_columns(payload: bytes, only: frozenset[str] | None = None) -> dict[s
         raise TapeDamaged(f"a block's columns cannot be decompressed: {error}") from None
 
 
-def _decode_columns(payload: bytes, only: frozenset[str] | None) -> dict[str, Column]:
-    reader = _Reader(payload)
-    entries: dict[str, _Entry] = {}
-    for _ in range(int.from_bytes(reader.take(2), "little")):
-        name, kind, rows, length = reader.text(), reader.byte(), reader.varint(), reader.varint()
-        if rows > MAX_ROWS:
-            raise TapeDamaged(f"column {name}: lengths beyond its block")
-        entries[name] = _Entry(kind, rows, reader.at, reader.at + length)
-        reader.take(length)
-    if reader.at != reader.end:
-        raise TapeDamaged("bytes after the last column")
-    wanted = set(entries) if only is None else only & set(entries)
-    for name, other in reversed(list(NEAR.items())):
-        if name in wanted and other in entries:
-            wanted = wanted | {other}
-    if wanted & set(LEVELS):
-        wanted = wanted | {"bid_count", "ask_count", "level_price"}
+def _decode_columns(
+    entries: Mapping[str, Entry], body: Callable[[str], memoryview], names: list[str]
+) -> dict[str, Column]:
     done: dict[str, Column] = {}
     runs: _Runs | None = None
-    for name, entry in entries.items():
-        if name not in wanted:
-            continue
-        reader.at, reader.end = entry.start, entry.end
+    reader = _Reader(b"")
+    for name in names:
+        entry = entries[name]
+        reader.start(body(name))
         if entry.kind in (PRICES, SIZES):
             reader.allow(2 * entry.rows)
             runs = runs or _runs(done["bid_count"], done["ask_count"], entry.rows)  # type: ignore[arg-type]

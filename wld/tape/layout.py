@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from wld.errors import TapeDamaged
+from wld.tape.columns import Column, decode_columns, encode_columns, is_whole
 from wld.units import INT64_MAX, INT64_MIN
 
 FORMAT_VERSION = 1
@@ -65,6 +67,8 @@ class Block(Struct, frozen=True):
     offset: int
     payload_crc: int
     symbol_length: int
+    directory: int = 0
+    """Length of the payload's beginning that `payload_crc` covers; 0: all of it."""
 
     @property
     def payload_offset(self) -> int:
@@ -92,6 +96,7 @@ class Draft(Struct):
     last_number: int = 0
     snapshots: int = 0
     flags: int = 0
+    directory: int = 0
 
 
 def clamp(value: int) -> int:
@@ -103,9 +108,9 @@ def encode_block(draft: Draft, offset: int) -> bytes:
     """The block as it stands at `offset`."""
     symbol = draft.symbol.encode()
     fixed = _FIXED.pack(
-        SYNC, draft.kind, draft.codec, draft.flags, 0, len(symbol), 0, draft.count, draft.snapshots,
+        SYNC, draft.kind, draft.codec, draft.flags, 0, len(symbol), draft.directory, draft.count, draft.snapshots,
         draft.raw_length, len(draft.payload), draft.first_time, draft.last_time, draft.first_number,
-        draft.last_number, offset, zlib.crc32(draft.payload), 0,
+        draft.last_number, offset, zlib.crc32(memoryview(draft.payload)[: draft.directory or None]), 0,
     )  # fmt: skip
     checksum = zlib.crc32(symbol, zlib.crc32(fixed[:-4]))
     return b"".join((fixed[:-4], checksum.to_bytes(4, "little"), symbol, draft.payload))
@@ -120,12 +125,12 @@ def parse_header(header: bytes, offset: int) -> Block | None:
     """A block header with its symbol, read at `offset`; None where it is not a whole and unhurt one."""
     if len(header) < HEADER_SIZE or header[:4] != SYNC:
         return None
-    (_, kind, codec, flags, zero, length, zero2, count, snapshots, raw, stored, first_time, last_time, first_number,
+    (_, kind, codec, flags, zero, length, directory, count, snapshots, raw, stored, first_time, last_time, first_number,
      last_number, own_offset, payload_crc, checksum) = _FIXED.unpack_from(header)  # fmt: skip
     symbol = header[HEADER_SIZE : HEADER_SIZE + length]
     if len(symbol) < length or zlib.crc32(symbol, zlib.crc32(header[: HEADER_SIZE - 4])) != checksum:
         return None
-    if own_offset != offset or zero or zero2 or raw > MAX_BLOCK_BYTES or stored > MAX_BLOCK_BYTES:
+    if own_offset != offset or zero or raw > MAX_BLOCK_BYTES or stored > MAX_BLOCK_BYTES:
         return None
     try:
         text = symbol.decode()
@@ -133,13 +138,22 @@ def parse_header(header: bytes, offset: int) -> Block | None:
         return None
     return Block(
         kind, codec, flags, text, count, snapshots, raw, stored, first_time, last_time, first_number, last_number,
-        offset, payload_crc, length,
+        offset, payload_crc, length, directory,
     )  # fmt: skip
 
 
 def payload_is_whole(block: Block, payload: bytes) -> bool:
     """Whether these are the bytes that were written."""
-    return len(payload) == block.stored_length and zlib.crc32(payload) == block.payload_crc
+    if len(payload) != block.stored_length:
+        return False
+    if not block.directory:
+        return zlib.crc32(payload) == block.payload_crc
+    return head_is_whole(block, payload) and is_whole(payload, block.directory)
+
+
+def head_is_whole(block: Block, payload: bytes) -> bool:
+    """Whether a payload's directory is as it was written; the columns after it carry their own checksums."""
+    return zlib.crc32(memoryview(payload)[: block.directory]) == block.payload_crc
 
 
 def json_draft(kind: int, value: Any, *, symbol: str = "", count: int = 0) -> Draft:
@@ -154,3 +168,45 @@ def parse_json(payload: bytes, kind: Any = Any) -> Any:
         return msgspec.json.decode(payload, type=kind)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise TapeDamaged(f"a block's JSON cannot be read: {error}") from None
+
+
+INDEX_COLUMNS = ("offset", "kind", "count", "snapshots", "first_time", "last_time", "first_number", "last_number")
+
+
+def index_draft(drafts: Sequence[Draft], offsets: Sequence[int]) -> Draft:
+    """The index of blocks and where they stand."""
+    symbols = tuple(dict.fromkeys(draft.symbol for draft in drafts))
+    place = {symbol: i for i, symbol in enumerate(symbols)}
+    columns: dict[str, Column] = {"offset": np.array(offsets, np.int64)}
+    for name in INDEX_COLUMNS[1:]:
+        columns[name] = np.array([getattr(draft, name) for draft in drafts], np.int64)
+    columns["symbol"] = np.array([place[draft.symbol] for draft in drafts], np.int64)
+    columns["symbols"] = list(symbols)
+    encoded = encode_columns(columns, pack=True)
+    return Draft(INDEX, COLUMNS, "", len(offsets), encoded.payload, encoded.memory, directory=encoded.directory)
+
+
+def parse_index(index: Block, payload: bytes) -> list[Block]:
+    """The blocks that an index lists; lengths, codec and checksum are not known from it. Raises: TapeDamaged."""
+    columns = decode_columns(payload)
+    try:
+        values = [np.asarray(columns[name], np.int64).tolist() for name in INDEX_COLUMNS]
+        names = [columns["symbols"][i] for i in np.asarray(columns["symbol"], np.int64).tolist()]
+        lengths = [len(name.encode()) for name in names]
+        rows = list(zip(*values, names, lengths, strict=True))
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise TapeDamaged(f"an index cannot be read: {error!r}") from None
+    ends = [row[0] for row in rows[1:]] + [index.offset]
+    blocks: list[Block] = []
+    for row, end in zip(rows, ends, strict=True):
+        offset, kind, count, snapshots, first_time, last_time, first_number, last_number, name, length = row
+        stored = end - offset - HEADER_SIZE - length
+        if offset < len(FILE_START) or not 0 <= stored <= MAX_BLOCK_BYTES:
+            raise TapeDamaged("an index that is not of this file")
+        blocks.append(
+            Block(
+                kind, 0, 0, name, count, snapshots, 0, stored, first_time, last_time, first_number, last_number,
+                offset, 0, length,
+            )
+        )  # fmt: skip
+    return blocks

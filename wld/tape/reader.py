@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError, TapeVersion
 from wld.events import Event, Gap, Repair
 from wld.tape import layout, rows, table
-from wld.tape.arrays import table_array
+from wld.tape.arrays import needs, table_array
+from wld.tape.columns import Parts
 from wld.tape.follow import follow as follow_events
 from wld.tape.layout import Block
 from wld.tape.seal import is_event, ordered
@@ -154,36 +156,148 @@ class Tape:
             self._symbols = tuple(seen)
         return self._symbols
 
-    def _columns(self, kind: int, dtype: np.dtype[Any], scale: Scale) -> Columns:
-        place = {symbol: i for i, symbol in enumerate(self.symbols)}
-        arrays: list[Columns] = []
-        for segment in self.segments:
-            parts: list[Columns] = []
-            for block, part in self._tables(segment, lambda b: b.kind == kind):
-                try:
-                    parts.append(table_array(part, place))
-                except TapeError as error:
-                    segment.damage(block.offset, block.end - block.offset, str(error))
-            if parts:
-                joined = np.concatenate(parts)
-                if len(parts) > 1 and (np.diff(joined["number"]) < 0).any():
-                    joined = joined[np.argsort(joined["number"], kind="stable")]
-                arrays.append(joined)
+    def trades(self, scale: Scale = "fixed", columns: Sequence[str] | None = None) -> Columns:
+        """`TRADE_DTYPE`, or those fields of it that `columns` names, which alone are decoded.
+
+        With `scale="float"` fixed-point columns are floats and absent is nan.
+        """
+        return self._array("trades", scale, columns)
+
+    def depth(self, scale: Scale = "fixed", columns: Sequence[str] | None = None) -> Columns:
+        """`DEPTH_DTYPE`, one row a level; see `trades`."""
+        return self._array("depth", scale, columns)
+
+    def liquidations(self, scale: Scale = "fixed", columns: Sequence[str] | None = None) -> Columns:
+        """`LIQUIDATION_DTYPE`; see `trades`."""
+        return self._array("liquidations", scale, columns)
+
+    def tickers(self, scale: Scale = "fixed", columns: Sequence[str] | None = None) -> Columns:
+        """`TICKER_DTYPE`; see `trades`."""
+        return self._array("tickers", scale, columns)
+
+    def gaps(self) -> Columns:
+        """`GAP_DTYPE`."""
+        return self._array("gaps", "fixed", None)
+
+    def chunks(self, kind: str, scale: Scale = "fixed", columns: Sequence[str] | None = None) -> Iterator[Columns]:
+        """The same arrays a piece at a time, in ring order within each file, for tapes larger than memory.
+
+        `kind` is `trades`, `depth`, `liquidations`, `tickers` or `gaps`; a piece is a block or some that overlap.
+
+        Raises:
+            ValueError: no such kind or column.
+        """
+        code, dtype = _dtype(kind, columns)
+        yield from self._chunks(code, dtype, scale)
         raise_damages(self.segments)
-        table = np.concatenate(arrays) if arrays else np.zeros(0, dtype)
-        return _as_floats(table) if scale == "float" else table
+
+    def _chunks(self, kind: int, dtype: np.dtype[Any], scale: Scale) -> Iterator[Columns]:
+        """As `chunks`; damages are noted, not raised."""
+        place = {symbol: i for i, symbol in enumerate(self.symbols)}
+        full = _with_number(dtype)
+        for segment in self.segments:
+            waiting: list[tuple[Columns, int]] = []
+            for block, part in self._tables(segment, lambda b: b.kind == kind, kind, full.names or ()):
+                if waiting and block.first_number > max(last for _, last in waiting):
+                    yield _merged([array for array, _ in waiting], dtype, scale)
+                    waiting = []
+                with self._noting(segment, block):
+                    waiting.append((table_array(part, place, full), block.last_number))
+            if waiting:
+                yield _merged([array for array, _ in waiting], dtype, scale)
+
+    def _array(self, kind: str, scale: Scale, columns: Sequence[str] | None) -> Columns:
+        code, dtype = _dtype(kind, columns)
+        arrays = self._in_place(code, dtype) if code != layout.BOOK else None
+        if arrays is None:
+            arrays = list(self._chunks(code, dtype, scale))
+        elif scale == "float":
+            arrays = [_as_floats(array) for array in arrays]
+        raise_damages(self.segments)
+        if len(arrays) == 1:
+            return arrays[0]
+        return np.concatenate(arrays) if arrays else _as_floats(np.zeros(0, dtype)) if scale == "float" else np.zeros(
+            0, dtype
+        )  # fmt: skip
+
+    def _in_place(self, kind: int, dtype: np.dtype[Any]) -> list[Columns] | None:
+        """All rows in one array, each block written where it belongs; None where blocks overlap in ring order."""
+        found: list[tuple[Segment, list[Block]]] = []
+        for segment in self.segments:
+            blocks = segment.headers(lambda b: b.kind == kind and self._wants(b))
+            if any(after.first_number <= before.last_number for before, after in pairwise(blocks)):
+                return None
+            found.append((segment, blocks))
+        total = sum(block.count for _, blocks in found for block in blocks)
+        place = {symbol: i for i, symbol in enumerate(self.symbols)}
+        out = np.empty(total, dtype)
+        at = 0
+        for segment, blocks in found:
+            if segment.has_footer and not any(any(self._choice(block)) for block in blocks) and kind != layout.GAP:
+                at = self._fill(segment, blocks, place, out, at)
+                continue
+            for block, part in self._tables(segment, lambda b: b.kind == kind, kind, dtype.names or ()):
+                upto = at + len(part)
+                if upto > total:  # a journal that grew in between
+                    break
+                with self._noting(segment, block):
+                    table_array(part, place, dtype, out[at:upto])
+                    at = upto
+        return [out[:at]]
+
+    def _fill(self, segment: Segment, blocks: list[Block], place: Mapping[str, int], out: Columns, at: int) -> int:
+        """Whole blocks of a sealed file into `out` from row `at` on; the row after the last."""
+        ends = np.cumsum([block.count for block in blocks]) + at
+        good = [False] * len(blocks)
+        names = out.dtype.names or ()
+        only = needs(blocks[0].kind, names) if blocks else frozenset()
+
+        def use(i: int, block: Block, payload: bytes | Parts) -> None:
+            with self._noting(segment, block):
+                part = rows.decode_table(block, payload, only)
+                table_array(part, place, out.dtype, out[ends[i] - block.count : ends[i]])
+                good[i] = True
+
+        if blocks:
+            segment.each_part(blocks, rows.stored(blocks[0].kind, only), use)
+        for block, end, is_good in zip(blocks, ends.tolist(), good, strict=True):
+            if is_good:
+                start = end - block.count
+                if start != at:  # a hurt block left a hole
+                    out[at : at + block.count] = out[start:end]
+                at += block.count
+        return at
 
     def _tables(
-        self, segment: Segment, which: Callable[[Block], bool], only: frozenset[str] | None = None
+        self, segment: Segment, which: Callable[[Block], bool], kind: int = 0, names: tuple[str, ...] | None = None
     ) -> Iterator[tuple[Block, Table]]:
-        """The wanted events of blocks as tables, those columns of them in `only`; hurt blocks are noted."""
-        for block, payload in segment.blocks(lambda b: which(b) and self._wants(b)):
-            try:
-                part = table.choose(rows.decode_table(block, payload, only), *self._choice(block))
-            except TapeError as error:
-                segment.damage(block.offset, block.end - block.offset, str(error))
-            else:
-                yield block, part
+        """The wanted events of blocks as tables, with what the fields `names` need; hurt blocks are noted."""
+
+        def only(block: Block) -> frozenset[str]:
+            _, start, end = self._choice(block)
+            wanted = needs(kind, names or ())
+            return wanted if start is None and end is None else wanted | {"receive_time"}
+
+        def wanted(block: Block) -> bool:
+            return which(block) and self._wants(block)
+
+        if names is None or kind == layout.GAP:
+            found: Iterator[tuple[Block, bytes | Parts]] = segment.blocks(wanted)
+        else:
+            found = segment.parts(wanted, lambda block: rows.stored(kind, only(block)))
+        for block, payload in found:
+            with self._noting(segment, block):
+                part = rows.decode_table(block, payload, None if names is None else only(block))
+                part = table.choose(part, *self._choice(block))
+                if len(part):
+                    yield block, part
+
+    @contextlib.contextmanager
+    def _noting(self, segment: Segment, block: Block) -> Iterator[None]:
+        try:
+            yield
+        except TapeError as error:
+            segment.damage(block.offset, block.end - block.offset, str(error))
 
     def _choice(self, block: Block) -> tuple[frozenset[str] | None, int | None, int | None]:
         """What of a block's events is wanted, None where its header says that all of them are."""
@@ -192,26 +306,6 @@ class Tape:
             self.start if self.start is not None and block.first_time < self.start else None,
             self.end if self.end is not None and block.last_time >= self.end else None,
         )
-
-    def trades(self, scale: Scale = "fixed") -> Columns:
-        """`TRADE_DTYPE`; with `scale="float"` fixed-point columns are floats and absent is nan."""
-        return self._columns(layout.TRADE, dtypes.TRADE_DTYPE, scale)
-
-    def depth(self, scale: Scale = "fixed") -> Columns:
-        """`DEPTH_DTYPE`, one row a level."""
-        return self._columns(layout.BOOK, dtypes.DEPTH_DTYPE, scale)
-
-    def liquidations(self, scale: Scale = "fixed") -> Columns:
-        """`LIQUIDATION_DTYPE`."""
-        return self._columns(layout.LIQUIDATION, dtypes.LIQUIDATION_DTYPE, scale)
-
-    def tickers(self, scale: Scale = "fixed") -> Columns:
-        """`TICKER_DTYPE`."""
-        return self._columns(layout.TICKER, dtypes.TICKER_DTYPE, scale)
-
-    def gaps(self) -> Columns:
-        """`GAP_DTYPE`."""
-        return self._columns(layout.GAP, dtypes.GAP_DTYPE, "fixed")
 
     def book_at(self, time_ns: int, symbol: str, depth: int | None = None) -> OrderBook:
         """The book as it stood at a receive time, that instant included.
@@ -234,7 +328,7 @@ class Tape:
 
     def _starts(self, segment: Segment, time_ns: int, symbol: str) -> list[int]:
         """Ring numbers to replay from: the last that a checkpoint or a snapshot's block gives, then the first."""
-        blocks = [b for b in _headers(segment, _is_book_of(symbol)) if b.first_time <= time_ns]
+        blocks = [b for b in segment.headers(_is_book_of(symbol)) if b.first_time <= time_ns]
         marks = [b.first_number for b in blocks if b.kind == layout.CHECKPOINT or b.snapshots]
         return [max(marks), blocks[0].first_number] if marks else [b.first_number for b in blocks[:1]]
 
@@ -271,7 +365,7 @@ class Tape:
         for segment in self.segments:
             spans: list[tuple[int, int]] = []
             events = 0
-            for block in _headers(segment, self._wants):
+            for block in segment.headers(self._wants):
                 spans.append((block.first_time, block.last_time))
                 if not block.flags & layout.MANY_SYMBOLS:
                     events += block.count
@@ -316,17 +410,46 @@ def _count(by_symbol: dict[str, dict[str, int]], kind: int, symbol: str, count: 
             of_symbol[name] = of_symbol.get(name, 0) + events
 
 
-def _headers(segment: Segment, wanted: Callable[[Block], bool]) -> list[Block]:
-    found: list[Block] = []
+_DTYPES: dict[str, tuple[int, np.dtype[Any]]] = {
+    "trades": (layout.TRADE, dtypes.TRADE_DTYPE),
+    "depth": (layout.BOOK, dtypes.DEPTH_DTYPE),
+    "liquidations": (layout.LIQUIDATION, dtypes.LIQUIDATION_DTYPE),
+    "tickers": (layout.TICKER, dtypes.TICKER_DTYPE),
+    "gaps": (layout.GAP, dtypes.GAP_DTYPE),
+}
 
-    def note(block: Block) -> bool:
-        if wanted(block):
-            found.append(block)
-        return False
 
-    for _ in segment.blocks(note):
-        pass
-    return found
+def _dtype(kind: str, columns: Sequence[str] | None) -> tuple[int, np.dtype[Any]]:
+    """(block kind, dtype of those fields)."""
+    if kind not in _DTYPES:
+        raise ValueError(f"kind: expected one of {', '.join(_DTYPES)}, got {kind!r}")
+    code, dtype = _DTYPES[kind]
+    if columns is None:
+        return code, dtype
+    unknown = [name for name in columns if name not in (dtype.names or ())]
+    if unknown or not columns:
+        raise ValueError(f"columns: expected some of {', '.join(dtype.names or ())}, got {unknown or 'none'}")
+    return code, np.dtype([(name, dtype[name]) for name in dict.fromkeys(columns)])
+
+
+def _with_number(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    names = dtype.names or ()
+    if "number" in names:
+        return dtype
+    return np.dtype([("number", "<i8"), *((name, dtype[name]) for name in names)])
+
+
+def _merged(arrays: list[Columns], dtype: np.dtype[Any], scale: Scale) -> Columns:
+    """Arrays whose ring numbers may overlap as one in ring order, with the fields of `dtype`."""
+    joined = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    if len(arrays) > 1 and (np.diff(joined["number"]) < 0).any():
+        joined = joined[np.argsort(joined["number"], kind="stable")]
+    if joined.dtype != dtype:
+        fields = np.empty(len(joined), dtype)
+        for name in dtype.names or ():
+            fields[name] = joined[name]
+        joined = fields
+    return _as_floats(joined) if scale == "float" else joined
 
 
 def _is_book_of(symbol: str) -> Callable[[Block], bool]:

@@ -76,10 +76,11 @@ def _encode(part: Table, pack: bool, quick: bool) -> list[Draft]:
         columns = _physical(part, pack)
         if many:
             columns["symbols"] = list(part.symbols)
-        payload, raw_length = codec.encode_columns(
-            columns, pack=pack, fast=frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
+        fast = frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
+        encoded = codec.encode_columns(columns, pack=pack, fast=fast)
+        draft = Draft(
+            part.kind, layout.COLUMNS, symbol, len(part), encoded.payload, encoded.memory, directory=encoded.directory
         )
-        draft = Draft(part.kind, layout.COLUMNS, symbol, len(part), payload, raw_length)
     if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
         if len(part) == 1:
             raise TapeError(f"one {layout.KIND_NAMES[part.kind]} event of {draft.raw_length} bytes cannot be stored")
@@ -121,7 +122,15 @@ def _physical(part: Table, pack: bool) -> dict[str, Column]:
     return columns
 
 
-def decode_table(block: Block, payload: bytes, only: frozenset[str] | None = None) -> Table:
+def stored(kind: int, only: frozenset[str]) -> frozenset[str]:
+    """The columns that a block of that kind is read for, where a table shall have those in `only`."""
+    wanted = only | _ALWAYS
+    if kind == layout.TRADE and wanted & _IN_RECORD:
+        wanted |= {"record", "event_ns"}
+    return wanted
+
+
+def decode_table(block: Block, payload: bytes | codec.Parts, only: frozenset[str] | None = None) -> Table:
     """The events of a block as a table, or those columns of it that are named in `only`.
 
     Raises:
@@ -142,22 +151,19 @@ _JSON_TYPES: dict[int, Any] = {
 }
 _FAST = {layout.TRADE: frozenset(("price", "size", "event_time", "flags", "number"))}
 """Columns that are read by the ten million: kept in forms that numpy takes apart quickly."""
-_ALWAYS = frozenset(("number", "symbol", "symbols", "bid_count", "ask_count"))
+_ALWAYS = frozenset(("symbol", "symbols", "bid_count", "ask_count"))
 _IN_RECORD = frozenset(("event_time", "price", "size", "flags"))
 
 
-def _decode_table(block: Block, payload: bytes, only: frozenset[str] | None) -> Table:
+def _decode_table(block: Block, payload: bytes | codec.Parts, only: frozenset[str] | None) -> Table:
     if block.kind in table.RARE:
+        if isinstance(payload, codec.Parts):
+            raise TapeDamaged("columns where JSON is expected")
         pairs = layout.parse_json(payload, _JSON_TYPES[block.kind])
         part = table.from_events(block.kind, [number for number, _ in pairs], [event for _, event in pairs])
         _check_count(block, part)
         return part
-    if only is not None:
-        wanted = only | _ALWAYS
-        if wanted & _IN_RECORD:
-            wanted |= {"record", "event_ns"}
-        only = wanted
-    columns = codec.decode_columns(payload, only)
+    columns = codec.decode_columns(payload, None if only is None else stored(block.kind, only))
     symbols: Sequence[str] = [block.symbol]
     if block.flags & layout.MANY_SYMBOLS:
         symbols = columns.pop("symbols")  # type: ignore[assignment]

@@ -15,7 +15,6 @@ import numpy as np
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
-from wld.tape.columns import Column, encode_columns
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
 from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
@@ -25,16 +24,6 @@ GROUP_LEVELS = 4_194_304
 """What is held in memory while sealing, as columns: at most some 200 MB; a reader that merges kinds holds as much."""
 WINDOW = 16_384
 """Ring numbers whose events a reader makes at a time."""
-INDEX_COLUMNS = (
-    "offset",
-    "kind",
-    "count",
-    "snapshots",
-    "first_time",
-    "last_time",
-    "first_number",
-    "last_number",
-)
 
 
 class _Cursor:
@@ -147,15 +136,7 @@ class BlockFile:
 
     def finish(self) -> None:
         """Append the index and the footer."""
-        symbols = list(dict.fromkeys(draft.symbol for draft in self.written))
-        place = {symbol: i for i, symbol in enumerate(symbols)}
-        columns: dict[str, Column] = {"offset": np.array(self.offsets, np.int64)}
-        for name in INDEX_COLUMNS[1:]:
-            columns[name] = np.array([getattr(draft, name) for draft in self.written], np.int64)
-        columns["symbol"] = np.array([place[draft.symbol] for draft in self.written], np.int64)
-        columns["symbols"] = list(symbols)
-        payload, raw_length = encode_columns(columns, pack=True)
-        index = Draft(layout.INDEX, layout.COLUMNS, "", len(self.offsets), payload, raw_length)
+        index = layout.index_draft(self.written, self.offsets)
         offset = self.end
         self.put([index, Draft(layout.FOOTER, layout.ROWS, "", 0, offset.to_bytes(8, "little"), 8)])
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from msgspec import Struct
 
 from wld.errors import TapeDamaged, TapeError, TapeVersion
 from wld.tape import layout
+from wld.tape.columns import Entry, Parts, closure, parse_directory
 from wld.tape.layout import Block
 
 JOURNAL_SUFFIX = ".bin.open"
 SEALED_SUFFIX = ".bin"
 RECOVERED_SUFFIX = ".recovered"
 _SEARCH_BYTES = 1 << 20
+_THREADS = min(4, os.cpu_count() or 1)
 _NAME = re.compile(r"^(?P<base>.+_\d{8}_\d{4})(?:_(?P<n>\d+))?\.bin(?:\.open)?$")
 
 
@@ -45,14 +49,14 @@ class Segment:
         self.has_footer = False
         self.header: dict[str, Any] = {}
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 self.size = os.fstat(file.fileno()).st_size
                 self._open(file)
         except OSError as error:
             raise TapeError(f"{path}: cannot be read: {error.strerror}") from None
 
-    def _open(self, file: BinaryIO) -> None:
-        start = file.read(len(layout.FILE_START))
+    def _open(self, file: IO[bytes]) -> None:
+        start = os.pread(file.fileno(), len(layout.FILE_START), 0)
         block, payload = _read_block(file, len(layout.FILE_START))
         if block is not None and block.kind == layout.HEADER and payload is not None:
             header = layout.parse_json(payload)
@@ -78,18 +82,149 @@ class Segment:
     ) -> Iterator[tuple[Block, bytes]]:
         """Whole blocks for which `wanted`, in file order; what is damaged between them goes to `damages`.
 
-        From the block at `start` where that is given. Payloads of unwanted blocks are stepped over unread, unless `check_all`. After the last block of a sealed
-        file stands its footer; a sealed file without one, or with bytes after it, is damaged.
+        A sealed file's index says where they are, and nothing else is read. Without a good one, and with `check_all`
+        (every byte is checked) or from the block at `start`, headers are walked and payloads of unwanted blocks
+        stepped over. `wanted` must not look at lengths, codec or checksum, which the index does not know. After the
+        last block of a sealed file stands its footer; a sealed file without one, or with bytes after it, is damaged.
         """
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb", buffering=0) as file:
                 self.size = os.fstat(file.fileno()).st_size
-                yield from self._blocks(file, wanted, check_all, start)
+                index = None if check_all or start or self.is_journal else self._read_index(file)
+                if index is not None:
+                    self.has_footer = True
+                    yield from self._indexed(file, index, wanted)
+                else:
+                    yield from self._blocks(file, wanted, check_all, start)
         except OSError as error:
             raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
 
+    def headers(self, wanted: Callable[[Block], bool]) -> list[Block]:
+        """What the headers of whole blocks say, those `wanted`, without their payloads."""
+        found: list[Block] = []
+
+        def note(block: Block) -> bool:
+            if wanted(block):
+                found.append(block)
+            return False
+
+        for _ in self.blocks(note):
+            pass
+        return found
+
+    def _read_index(self, file: IO[bytes]) -> list[Block] | None:
+        """What the index says of every block before it; None where there is none to be trusted."""
+        at = self.size - layout.FOOTER_SIZE
+        footer, offset = _read_block(file, at) if at > 0 else (None, None)
+        if footer is None or offset is None or footer.kind != layout.FOOTER or len(offset) != 8:
+            return None
+        index, payload = _read_block(file, int.from_bytes(offset, "little"))
+        if index is None or payload is None or index.kind != layout.INDEX or index.end != at:
+            return None
+        try:
+            return layout.parse_index(index, payload)
+        except TapeDamaged:
+            return None
+
+    def parts(
+        self, wanted: Callable[[Block], bool], names: Callable[[Block], frozenset[str]]
+    ) -> Iterator[tuple[Block, bytes | Parts]]:
+        """As `blocks`, but of a sealed file's columns only those `names` are read."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                self.size = os.fstat(file.fileno()).st_size
+                index = None if self.is_journal else self._read_index(file)
+                if index is None:
+                    yield from self._blocks(file, wanted, False, 0)
+                    return
+                self.has_footer = True
+                for entry in index:
+                    if wanted(entry):
+                        part = self._read_parts(file, entry, names(entry))
+                        if part is not None:
+                            yield part
+        except OSError as error:
+            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def each_part(
+        self, entries: Sequence[Block], names: frozenset[str], use: Callable[[int, Block, bytes | Parts], None]
+    ) -> None:
+        """Call `use(place in entries, block, its columns)` for each, some at a time in threads: checksums, zstd and
+        numpy leave the interpreter to the others. `use` must not raise."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+
+                def one(place: int) -> None:
+                    part = self._read_parts(file, entries[place], names)
+                    if part is not None:
+                        use(place, *part)
+
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    list(pool.map(one, range(len(entries))))
+        except OSError as error:
+            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def _read_parts(self, file: IO[bytes], entry: Block, names: frozenset[str]) -> tuple[Block, bytes | Parts] | None:
+        fd = file.fileno()
+        start = entry.payload_offset - entry.offset
+        head = os.pread(fd, min(entry.end - entry.offset, start + _LIKELY_DIRECTORY), entry.offset)
+        block = layout.parse_header(head[:start], entry.offset)
+        if block is None or block.end != entry.end:
+            self.damage(entry.offset, entry.end - entry.offset, "no whole block here")
+            return None
+        payload = head[start:]
+        if not block.directory or block.stored_length <= _LIKELY_DIRECTORY:
+            payload += os.pread(fd, block.stored_length - len(payload), block.payload_offset + len(payload))
+            if layout.payload_is_whole(block, payload):
+                return block, payload
+            self.damage(block.offset, block.end - block.offset, _hurt(block))
+            return None
+        if block.directory > len(payload):
+            payload += os.pread(fd, block.directory - len(payload), block.payload_offset + len(payload))
+        try:
+            if not layout.head_is_whole(block, payload):
+                raise TapeDamaged(_hurt(block))
+            entries = parse_directory(memoryview(payload)[: block.directory])
+            bodies = {
+                name: self._read_column(fd, block, payload, name, entries[name]) for name in closure(entries, names)
+            }
+        except TapeDamaged as error:
+            self.damage(block.offset, block.end - block.offset, str(error))
+            return None
+        return block, Parts(entries, bodies)
+
+    def _read_column(self, fd: int, block: Block, head: bytes, name: str, entry: Entry) -> memoryview:
+        end = entry.start + entry.length
+        if end > block.stored_length:
+            raise TapeDamaged("lengths beyond the block")
+        if end <= len(head):
+            body = memoryview(head)[entry.start : end]
+        else:
+            body = memoryview(os.pread(fd, entry.length, block.payload_offset + entry.start))
+        if zlib.crc32(body) != entry.crc:
+            raise TapeDamaged(f"{_hurt(block)}, column {name}")
+        return body
+
+    def _indexed(
+        self, file: IO[bytes], index: list[Block], wanted: Callable[[Block], bool]
+    ) -> Iterator[tuple[Block, bytes]]:
+        for entry in index:
+            if not wanted(entry):
+                continue
+            content = os.pread(file.fileno(), entry.end - entry.offset, entry.offset)
+            start = entry.payload_offset - entry.offset
+            block = layout.parse_header(content[:start], entry.offset)
+            if block is None or block.end != entry.end:
+                self.damage(entry.offset, entry.end - entry.offset, "no whole block here")
+                continue
+            payload = content[start:]
+            if layout.payload_is_whole(block, payload):
+                yield block, payload
+            else:
+                self.damage(entry.offset, entry.end - entry.offset, _hurt(block))
+
     def _blocks(
-        self, file: BinaryIO, wanted: Callable[[Block], bool], check_all: bool, start: int
+        self, file: IO[bytes], wanted: Callable[[Block], bool], check_all: bool, start: int
     ) -> Iterator[tuple[Block, bytes]]:
         at = start or self._check_start(file)
         footer_end = 0
@@ -109,11 +244,9 @@ class Segment:
                 footer_end = at
             if not check_all and not wanted(block):
                 continue
-            file.seek(block.payload_offset)
-            payload = file.read(block.stored_length)
+            payload = os.pread(file.fileno(), block.stored_length, block.payload_offset)
             if not layout.payload_is_whole(block, payload):
-                kind = layout.KIND_NAMES.get(block.kind, f"kind {block.kind}")
-                self.damage(block.offset, block.end - block.offset, f"checksum of a {kind} block fails")
+                self.damage(block.offset, block.end - block.offset, _hurt(block))
             elif wanted(block):
                 yield block, payload
         if not self.is_journal and not self.has_footer:
@@ -121,9 +254,8 @@ class Segment:
         elif footer_end and footer_end < self.size and at == self.size:
             self.damage(footer_end, self.size - footer_end, "bytes after the footer")
 
-    def _check_start(self, file: BinaryIO) -> int:
-        file.seek(0)
-        start = file.read(len(layout.FILE_START))
+    def _check_start(self, file: IO[bytes]) -> int:
+        start = os.pread(file.fileno(), len(layout.FILE_START), 0)
         if len(start) < len(layout.FILE_START):
             if self.is_journal:
                 self.torn_at = 0
@@ -148,11 +280,10 @@ class Segment:
         if damage not in self.damages:
             self.damages.append(damage)
 
-    def _next_block(self, file: BinaryIO, at: int) -> int | None:
+    def _next_block(self, file: IO[bytes], at: int) -> int | None:
         """The offset of the next whole block header at or after `at`."""
         while at < self.size:
-            file.seek(at)
-            chunk = file.read(_SEARCH_BYTES)
+            chunk = os.pread(file.fileno(), _SEARCH_BYTES, at)
             found = chunk.find(layout.SYNC)
             while found >= 0:
                 block = _read_header(file, at + found)
@@ -165,20 +296,30 @@ class Segment:
         return None
 
 
-def _read_header(file: BinaryIO, offset: int) -> Block | None:
-    file.seek(offset)
-    fixed = file.read(layout.HEADER_SIZE)
-    if len(fixed) < layout.HEADER_SIZE or fixed[:4] != layout.SYNC:
+def _hurt(block: Block) -> str:
+    return f"checksum of a {layout.KIND_NAMES.get(block.kind, f'kind {block.kind}')} block fails"
+
+
+_LIKELY_SYMBOL = 20
+_LIKELY_DIRECTORY = 4096
+"""Bytes read at first of a block of which some columns are wanted; a smaller block is read whole."""
+
+
+def _read_header(file: IO[bytes], offset: int) -> Block | None:
+    head = os.pread(file.fileno(), layout.HEADER_SIZE + _LIKELY_SYMBOL, offset)
+    if len(head) < layout.HEADER_SIZE or head[:4] != layout.SYNC:
         return None
-    return layout.parse_header(fixed + file.read(layout.symbol_length(fixed)), offset)
+    length = layout.HEADER_SIZE + layout.symbol_length(head)
+    if length > len(head):
+        head = os.pread(file.fileno(), length, offset)
+    return layout.parse_header(head[:length], offset)
 
 
-def _read_block(file: BinaryIO, offset: int) -> tuple[Block | None, bytes | None]:
+def _read_block(file: IO[bytes], offset: int) -> tuple[Block | None, bytes | None]:
     block = _read_header(file, offset)
     if block is None:
         return None, None
-    file.seek(block.payload_offset)
-    payload = file.read(block.stored_length)
+    payload = os.pread(file.fileno(), block.stored_length, block.payload_offset)
     return block, payload if layout.payload_is_whole(block, payload) else None
 
 

@@ -79,7 +79,8 @@ class Table(Struct):
     columns: dict[str, Column]
 
     def __len__(self) -> int:
-        return len(self.columns["number"])
+        # Any column will do but the levels': a table may hold only those that were asked for.
+        return next(len(column) for name, column in self.columns.items() if name not in LEVEL_COLUMNS)
 
     @property
     def numbers(self) -> IntColumn:
