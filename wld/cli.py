@@ -212,6 +212,23 @@ def serve_tapes(paths: tuple[str, ...], port: int, host: str, symbols: str | Non
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True)
+@click.option("--format", "form", required=True, help="parquet, csv, hftbacktest or structs.")
+@click.option("--out", "-o", required=True, help="A new folder; it appears whole or not at all.")
+@click.option("--symbols", default=None, help="Such as WLDUSDT,BTCUSDT (default: all recorded).")
+@click.option("--start", default=None, help="Receive time from: 2026-11-24, 2026-11-24T07:30, or ns since the epoch.")
+@click.option("--end", default=None, help="Receive time before.")
+@click.option("--datasets", default=None, help="Such as trades,depth (default: all that the format has).")
+@click.option("--numbers", default="decimal", show_default=True, help="decimal, int64 (at 1e-8) or float.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def export(paths: tuple[str, ...], form: str, out: str, as_json: bool, **flags: str | None) -> int:
+    """Write tapes as Parquet, CSV, hftbacktest's npz or flat C structs."""
+    from wld.tape import show
+
+    return show.export(paths, form, out, as_json=as_json, say=click.echo, **flags)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def inspect(paths: tuple[str, ...], as_json: bool) -> int:
     """Say what tapes hold: span, symbols, events by kind, gaps, sizes, integrity."""

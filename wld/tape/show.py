@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import groupby
 from pathlib import Path
@@ -14,8 +15,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from wld.errors import ConfigError
 from wld.events import KINDS, Gap
+from wld.tape import export as exporting
 from wld.tape import recovery
+from wld.tape.progress import Bar, interruptible
 from wld.tape.reader import TapeSummary, open_tape
 from wld.tape.verdict import NOT_RECORDED, TopicVerdict
 from wld.tape.verify import VerifyReport
@@ -183,3 +187,70 @@ def recover(paths: Sequence[str], *, out: Out) -> int:
         if not done:
             out(f"{path}: no journal left over")
     return 0
+
+
+def export(
+    paths: Sequence[str],
+    format: str,
+    out: str,
+    *,
+    as_json: bool,
+    say: Out,
+    symbols: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    datasets: str | None = None,
+    numbers: str | None = None,
+) -> int:
+    """Export, with a progress bar on a terminal; status 0, or 1 where parts of the tapes were damaged.
+
+    Raises:
+        ConfigError: a wrong flag, an existing target, or a library that is not installed.
+        TapeError: no tape, or the disk refused.
+    """
+    if numbers is not None and numbers not in exporting.NUMBERS:
+        raise ConfigError(f"--numbers: expected one of {', '.join(exporting.NUMBERS)}, got {numbers!r}")
+    begin, before = _moment("--start", start), _moment("--end", end)
+    tapes: list[str | os.PathLike[str]] = [Path(path) for path in paths]
+    with interruptible(), Bar(f"export {format}") as bar:
+        segments = open_tape(tapes).segments
+        chosen = _names(datasets)
+        bar.total(exporting.work(format, segments, chosen))
+        summary = exporting.export(
+            paths,
+            out,
+            format,
+            symbols=_names(symbols),
+            start=begin,
+            end=before,
+            datasets=chosen,
+            numbers=numbers or "decimal",
+            progress=bar.advance,
+        )
+    if as_json:
+        say(json.dumps(msgspec.to_builtins(summary)))
+    else:
+        for damage in summary.damages:
+            say(f"DAMAGED {damage}")
+        counts = ", ".join(f"{count:,} {name}" for name, count in summary.rows.items() if count)
+        say(f"{summary.out}: {counts}; {summary.files} file{'s' * (summary.files != 1)}, {_size(summary.bytes)}")
+    return 1 if summary.damages else 0
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _moment(flag: str, text: str | None) -> int | None:
+    """ns since the epoch of an ISO 8601 text (UTC where it names no zone) or of digits. Raises: ConfigError."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{flag}: expected such as 2026-11-24, 2026-11-24T07:30 or ns, got {text!r}") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
