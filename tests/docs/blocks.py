@@ -8,8 +8,6 @@ from pathlib import Path
 from msgspec import Struct
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = ("sh", "python", "toml", "json", "text", "mermaid", "c", "ini", "dockerfile")
-"""What may stand after the three backticks; a block without a language is plain text."""
 _BLOCK = re.compile(
     r"(?:<!--\s*(?P<directive>[^>]*?)\s*-->\n)?(?P<indent>[ ]*)```(?P<language>\w*)\n(?P<text>.*?)\n(?P=indent)```",
     re.DOTALL,
