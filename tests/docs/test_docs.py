@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_configuration_is_accepted(page: Path) -> None:
     for block in blocks_of(page):
         if block.language == "toml" and "[project" not in block.text and not block.directive:
-            configuration.build(tomllib.loads(block.text), f"{block.page}:{block.line}")
+            configuration.build(tomllib.loads(block.text), {"": f"{block.page}:{block.line}"})
 
 
 @pytest.mark.slow
