@@ -72,6 +72,12 @@ class Rig:
             while self.sent < wanted:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
+    async def until_event(self, kind: type[Any], count: int = 1) -> None:
+        """Until so many events of a kind are on the tape."""
+        with trio.fail_after(20):
+            while sum(isinstance(e, kind) for e in self.events) < count:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+
     async def exchange_time(self, seconds: float) -> None:
         """Let the exchange go on for so long."""
         await trio.sleep(seconds)

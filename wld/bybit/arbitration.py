@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import structs
 
-from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder
+from wld.bybit.decoder import STRICT_DEPTH, Hole, LastTrade, MarketDecoder
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Ticker, Trade
 from wld.units import SCALE
 
@@ -31,6 +31,8 @@ HELD_ITEMS = 20_000
 """Held per topic and line at most; beyond, the line behind is given up as after `HOLD_S`."""
 TAIL = {"book": 256, "trade": 4_096, "liquidation": 64, "state": 64}
 """Entries of the log that stay once every line has passed them, by kind of topic."""
+EXTRA = 4_096
+"""Names remembered beside the log: what came late, and what REST brought."""
 LOG_ITEMS = 32_768
 """A line further behind than so many entries loses its place."""
 _S = 10 * SCALE  # ns in a second
@@ -134,7 +136,7 @@ class _LineState:
 
 class _Topic:
     __slots__ = (
-        "asks", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "leader", "log", "name",
+        "asks", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name",
         "views",
     )  # fmt: skip
 
@@ -144,6 +146,7 @@ class _Topic:
         self.log = _Log()
         self.views: dict[int, _View] = {}
         self.last_time: int | None = None
+        self.last_trade: LastTrade | None = None
         self.hole: tuple[GapReason, int | None] | None = None
         self.hole_order: tuple[int | None, int] | None = None
         """Order of the first entry after the last hole: what is older and unknown lies in the hole."""
@@ -224,6 +227,8 @@ class Arbiter:
         self._resyncs: list[tuple[int, str]] = []
         self._notes: list[tuple[str, str]] = []
         self._heal: set[str] = set()
+        self.holes: list[Hole] | None = None
+        """Where Gaps that concern trades are put for repair; None: nobody repairs."""
         self.counters: Counter[str] = Counter()
         """`duplicate`, `late`, `released`, `divergence_content`, `divergence_alone`, `divergence_book`."""
         self.add_topics(topics)
@@ -626,6 +631,9 @@ class Arbiter:
         topic.is_fresh = False
         if item.is_snapshot:
             self._heal.discard(topic.name)
+        event = item.events[0]
+        if type(event) is Trade:
+            topic.last_trade = (event.trade_id, event.event_time)
         if topic.is_strict:
             topic.keep_book(item)
         if topic.is_after_hole:
@@ -665,7 +673,7 @@ class Arbiter:
 
     def _remember_extra(self, topic: _Topic, key: Any) -> None:
         topic.extra[key] = None
-        if len(topic.extra) > 1024:
+        if len(topic.extra) > EXTRA:
             del topic.extra[next(iter(topic.extra))]
 
     def _heal_with(self, topic: _Topic, item: _Item, place: int) -> list[Event]:
@@ -898,7 +906,7 @@ class Arbiter:
         self, reason: GapReason, name: str | None, first: int | None, missed: int | None, *, is_open: bool = False
     ) -> Gap:
         prefix, _, symbol = name.rpartition(".") if name else (None, "", None)
-        return Gap(
+        gap = Gap(
             gap_id=self._next_gap_id(),
             reason=reason,
             topic=prefix,
@@ -908,6 +916,21 @@ class Arbiter:
             last_time=None if is_open else self._now,
             receive_time=self._now,
         )
+        if self.holes is not None and not is_open and prefix in (None, "publicTrade"):
+            concerned = {n: t.last_trade for n, t in self._topics.items() if t.kind == "trade" and name in (None, n)}
+            self.holes.append(Hole(gap, concerned))
+        return gap
+
+    def knows_trade(self, topic: str, trade_id: str) -> bool:
+        """Whether a trade went out, as far as is remembered."""
+        state = self._topics.get(topic)
+        return state is not None and (trade_id in state.log.places or trade_id in state.extra)
+
+    def add_trade(self, topic: str, trade_id: str) -> None:
+        """Let a trade pass for known, should it still come over the lines."""
+        state = self._topics.get(topic)
+        if state is not None:
+            self._remember_extra(state, trade_id)
 
 
 def topic_of(event: Event) -> str | None:

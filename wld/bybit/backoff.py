@@ -30,6 +30,44 @@ class Backoff:
         self._failures = 0
 
 
+FORBIDDEN_S = 600.0
+"""After HTTP 403 ("access too frequent", or a region that is not served) no request for ten minutes, as the venue
+asks (Bybit V5 documentation, rate limit page)."""
+TOO_MANY_S = 60.0
+"""After HTTP 429 without a Retry-After."""
+REQUESTS_PER_WINDOW = 100
+REQUEST_WINDOW_S = 5.0
+"""A sixth of the venue's 600 requests in 5 s per IP, leaving room for other programs on the host."""
+
+
+class RequestGate:
+    """The limits on REST requests, shared by all callers of a process. Seconds of any steady clock."""
+
+    def __init__(self, limit: int = REQUESTS_PER_WINDOW, window_s: float = REQUEST_WINDOW_S) -> None:
+        self._requests = ConnectionBudget(limit, window_s)
+        self._closed_until = 0.0
+        self.reason = ""
+
+    def closed_for(self, now: float) -> float:
+        """Seconds until the venue may be asked again after it refused; 0: it may."""
+        return max(0.0, self._closed_until - now)
+
+    def wait_for(self, now: float) -> float:
+        """Seconds until a request is within the limit; 0 for now."""
+        return self._requests.wait_for(now)
+
+    def spend(self, now: float) -> None:
+        """Note a request."""
+        self._requests.spend(now)
+
+    def refused(self, status: int, retry_after_s: float | None, now: float) -> None:
+        """The venue answered 403 or 429: be quiet for as long as it asks."""
+        pause = FORBIDDEN_S if status == 403 else max(1.0, retry_after_s or TOO_MANY_S)
+        if now + pause > self._closed_until:
+            self._closed_until = now + pause
+            self.reason = f"HTTP {status}"
+
+
 class ConnectionBudget:
     """Counts connection attempts against the venue's limit; shared by all connections of the process."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker
 from wld.bybit.websocket import BinaryMessage, Message
@@ -24,6 +24,17 @@ RECENT_TRADES = 4_096
 """At least so many trade ids are remembered per topic to drop what is delivered twice: four messages of the largest size."""
 NO_BID, NO_ASK = -1, 1 << 63
 """Best prices of a side that is empty."""
+
+
+LastTrade = tuple[str, int]
+"""(trade id, event time in ns)"""
+
+
+class Hole(NamedTuple):
+    """A Gap that concerns trades, and by topic the newest trade before it (None: none was seen yet)."""
+
+    gap: Gap
+    last_trades: dict[str, LastTrade | None]
 
 
 class Sides:
@@ -91,6 +102,7 @@ class Topic:
         "goes_by_rows",
         "kind",
         "last_time",
+        "last_trade",
         "last_update",
         "lost_reason",
         "lost_time",
@@ -119,6 +131,7 @@ class Topic:
         self.recent: set[str] = set()
         self.older: set[str] = set()
         self.reset()
+        self.last_trade: LastTrade | None = None
         self.last_time: int | None = None
 
     def reset(self) -> None:
@@ -173,6 +186,9 @@ class MarketDecoder:
         self.time = 0
         """Of the latest frame, ns."""
         self.last_data_time: int | None = None
+        self.holes: list[Hole] | None = None
+        """Where Gaps that concern trades are put for repair; None: nobody repairs."""
+        self._trades_before: dict[str, LastTrade | None] = {}
         self.counters: Counter[str] = Counter()
         """By kind: duplicates, stale deltas, resyncs, restarts, and each kind of undecodable frame."""
 
@@ -191,6 +207,8 @@ class MarketDecoder:
         """The connection is gone: a Gap for all topics goes in before the next event, if data had come at all."""
         if self.last_data_time is not None and self._pending_gap is None:
             self._pending_gap = (reason, self.last_data_time)
+            if self.holes is not None:
+                self._trades_before = self._last_trades(None)
         for topic in self.topics.values():
             topic.reset()
 
@@ -217,7 +235,7 @@ class MarketDecoder:
         """A Gap with the next id; `topic` is the venue's full name or None for all."""
         self.time = receive_time = max(self.time, receive_time)
         prefix, _, symbol = topic.rpartition(".") if topic else (None, "", None)
-        return Gap(
+        gap = Gap(
             gap_id=self.next_gap_id(),
             reason=reason,
             topic=prefix or None,
@@ -227,6 +245,27 @@ class MarketDecoder:
             last_time=last_time,
             receive_time=receive_time,
         )
+        if self.holes is not None and reason is not GapReason.REJECTED_TOPIC and prefix in (None, "publicTrade"):
+            before, self._trades_before = self._trades_before or self._last_trades(topic), {}
+            self.holes.append(Hole(gap, before))
+        return gap
+
+    def _last_trades(self, topic: str | None) -> dict[str, LastTrade | None]:
+        return {
+            name: state.last_trade
+            for name, state in self.topics.items()
+            if state.prefix == "publicTrade" and topic in (None, name)
+        }
+
+    def knows_trade(self, topic: str, trade_id: str) -> bool:
+        """Whether a trade went out, as far as is remembered."""
+        state = self.topics.get(topic)
+        return state is not None and (trade_id in state.recent or trade_id in state.older)
+
+    def add_trade(self, topic: str, trade_id: str) -> None:
+        """Let a trade pass for known, should it still come over the stream."""
+        if topic in self.topics:
+            self.topics[topic].recent.add(trade_id)
 
     # -- what the protocol asks
 
@@ -365,6 +404,7 @@ class MarketDecoder:
                     self.counters["duplicate_trade"] += 1
                     continue
                 recent.add(trade_id)
+                state.last_trade = (trade_id, item.event_time)  # type: ignore[union-attr]
             events.append(item)  # type: ignore[arg-type]
         state.forget_old_trades()
         return events

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import trio
 
+from wld.bybit.backoff import RequestGate
 from wld.errors import RetryableSourceError, UnitError
-from wld.events import Instrument, MarginTier
+from wld.events import AggressorSide, Instrument, MarginTier, Trade
 from wld.units import ms_to_ns, parse_fixed64
 
 MAINNET = "https://api.bybit.com"
@@ -17,18 +19,35 @@ TESTNET = "https://api-testnet.bybit.com"
 TIMEOUT_S = 10.0
 MAX_BODY = 32 * 1024 * 1024
 _MAX_PAGES = 100
+TRADES_LIMIT = 1_000
+"""The most that recent-trade gives."""
 _CATEGORY = "linear"
 
 
 class BybitRest:
-    """Calls on one base URL. Every method raises `RetryableSourceError` naming the call that failed."""
+    """Calls on one base URL. Every method raises `RetryableSourceError` naming the call that failed.
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    With a gate, calls keep to the venue's limits, and none is made while it is closed.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, gate: RequestGate | None = None) -> None:
         self._client = client
+        self._gate = gate
+
+    async def _pass_gate(self, where: str) -> None:
+        gate = self._gate
+        if gate is None:
+            return
+        if (closed := gate.closed_for(trio.current_time())) > 0:
+            raise RetryableSourceError(f"{where}: not asked for another {closed:.0f} s, after {gate.reason}")
+        wait = gate.wait_for(trio.current_time())
+        gate.spend(trio.current_time() + wait)  # taken at once, so that the next caller waits for its own turn
+        await trio.sleep(wait)
 
     async def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
         """The `result` of a GET; HTTP 200 with a retCode other than 0 is an error too."""
         where = f"GET {self._client.base_url.copy_with(path=path)}"
+        await self._pass_gate(where)
         try:
             async with self._client.stream("GET", path, params=parameters) as response:
                 body = bytearray()
@@ -36,6 +55,10 @@ class BybitRest:
                     body += piece
                     if len(body) > MAX_BODY:
                         raise RetryableSourceError(f"{where}: answer larger than {MAX_BODY >> 20} MiB")
+            if response.status_code in (403, 429) and self._gate is not None:
+                retry_after = response.headers.get("Retry-After", "")
+                seconds = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else None
+                self._gate.refused(response.status_code, seconds, trio.current_time())
             if response.status_code != 200:
                 hint = " (rate limit or region: wait ten minutes)" if response.status_code == 403 else ""
                 raise RetryableSourceError(f"{where}: HTTP {response.status_code}{hint}")
@@ -70,6 +93,15 @@ class BybitRest:
             return int(result["timeNano"])
         except (KeyError, ValueError, TypeError):
             raise RetryableSourceError("GET /v5/market/time: no timeNano") from None
+
+    async def recent_trades(self, symbol: str, receive_time: int) -> list[Trade]:
+        """The last trades of a symbol, newest first, at most `TRADES_LIMIT`; one that cannot be read is left out."""
+        result = await self.get("/v5/market/recent-trade", category=_CATEGORY, symbol=symbol, limit=TRADES_LIMIT)
+        items = result.get("list")
+        if not isinstance(items, list):
+            raise RetryableSourceError("GET /v5/market/recent-trade: no list")
+        trades = [to_trade(item, symbol, receive_time) for item in items[:TRADES_LIMIT] if isinstance(item, dict)]
+        return [trade for trade in trades if trade is not None]
 
     async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
         """Instruments with their margin tiers: of the given symbols, or all perpetuals and futures listed.
@@ -123,6 +155,32 @@ def to_margin_tier(item: dict[str, Any]) -> MarginTier | None:
         return None
 
 
+def to_trade(item: dict[str, Any], symbol: str, receive_time: int) -> Trade | None:
+    """One entry of recent-trade; None where it cannot be read. Its numbers come as text, seq too."""
+    side = {"Buy": AggressorSide.BUY, "Sell": AggressorSide.SELL}.get(str(item.get("side")))
+    time_ms, sequence = str(item.get("time") or ""), str(item.get("seq") or "")
+    trade_id = item.get("execId")
+    if side is None or not (time_ms.isdecimal() and len(time_ms) < 16) or not isinstance(trade_id, str):
+        return None
+    if item.get("symbol") != symbol or not 0 < len(trade_id) <= 128:
+        return None
+    try:
+        return Trade(
+            symbol=symbol,
+            price=parse_fixed64(str(item["price"])),
+            size=parse_fixed64(str(item["size"])),
+            aggressor_side=side,
+            trade_id=trade_id,
+            sequence=int(sequence) if sequence.isdecimal() and len(sequence) < 19 else None,
+            is_block_trade=item.get("isBlockTrade") is True,
+            is_rpi=item["isRPITrade"] if isinstance(item.get("isRPITrade"), bool) else None,
+            event_time=ms_to_ns(int(time_ms)),
+            receive_time=receive_time,
+        )
+    except (KeyError, UnitError):
+        return None
+
+
 def to_instrument(item: dict[str, Any], tiers: Sequence[MarginTier], receive_time: int) -> Instrument:
     """One entry of instruments-info; a field that is missing or cannot be read is None."""
 
@@ -151,7 +209,7 @@ def to_instrument(item: dict[str, Any], tiers: Sequence[MarginTier], receive_tim
 
 
 @asynccontextmanager
-async def open_rest(base_url: str) -> AsyncIterator[BybitRest]:
+async def open_rest(base_url: str, gate: RequestGate | None = None) -> AsyncIterator[BybitRest]:
     """A client on one base URL, closed at the end of the block."""
     async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, headers={"User-Agent": "wld"}) as client:
-        yield BybitRest(client)
+        yield BybitRest(client, gate)

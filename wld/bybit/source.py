@@ -13,10 +13,11 @@ import trio
 from msgspec import structs
 
 from wld.bybit.arbitration import Arbiter
-from wld.bybit.backoff import Backoff, ConnectionBudget
+from wld.bybit.backoff import Backoff, ConnectionBudget, RequestGate
 from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
+from wld.bybit.repair import Repairer
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
 from wld.bybit.transport import Connect, Frame, FrameStream, make_connect
 from wld.clock import ReceiveClock
@@ -82,6 +83,8 @@ class BybitSource:
         self._groups: list[_Group] = []
         self._refresh = trio.Event()
         self._complaints = Complaints(log)
+        self._gate = RequestGate()
+        self._repairer: Repairer | None = None
         self.statistics = SourceStatistics()
 
     @property
@@ -97,6 +100,9 @@ class BybitSource:
         symbols = self._config.symbols or DEFAULT_SYMBOLS
         try:
             async with trio.open_nursery() as nursery:
+                if self._config.repair:
+                    self._repairer = Repairer(self._rest_url, self._gate, self._clock, ring.publish, luck=self._luck)
+                    nursery.start_soon(self._repairer.run)
                 if self._all:
                     symbols = await self._list_symbols(ring)
                 for group in split_topics(topics_for(symbols, self._config.topics, self._config.depth)):
@@ -150,7 +156,7 @@ class BybitSource:
 
     async def _read_instruments(self, ring: Publisher) -> None:
         symbols = None if self._all else self._config.symbols or DEFAULT_SYMBOLS
-        async with open_rest(self._rest_url) as rest:
+        async with open_rest(self._rest_url, self._gate) as rest:
             instruments = await rest.instruments(symbols, self._clock.now())
         changed: list[Event] = []
         for instrument in instruments:
@@ -228,6 +234,7 @@ class _Group:
         self.arbiter: Arbiter | None = None
         if config.connections > 1:
             self.arbiter = Arbiter(topics, next_gap_id=source._gap_ids.__next__, hold_s=config.connection_hold)
+            self.arbiter.holes = [] if config.repair else None
         self.lines = [_Line(source, topics, self) for _ in range(config.connections)]
         self._numbers = count(1)
 
@@ -284,6 +291,7 @@ class _Group:
                 audited = trio.current_time()
                 arbiter.audit({line.number: line.protocol.decoder for line in self.lines if line.is_open})
             self._resync(arbiter, now)
+            self.repair()
             for kind, sentence in arbiter.take_notes():
                 source._complaints.tell(kind, sentence)
             self._rotate(arbiter)
@@ -304,6 +312,13 @@ class _Group:
             self.arbiter.remove_topics(remove or ())
         for line in self.lines:
             await line.change(add=add, remove=remove)
+
+    def repair(self) -> None:
+        """Hand on the holes that are worth asking REST for."""
+        memory: Arbiter | MarketDecoder = self.arbiter or self.lines[0].protocol.decoder
+        if memory.holes and self._source._repairer is not None:
+            self._source._repairer.add(memory.holes, memory)
+            memory.holes = []
 
     def finish(self, now: int) -> list[Event]:
         """The end of the feed."""
@@ -334,6 +349,8 @@ class _Line:
             ),
             MarketDecoder(next_gap_id=source._gap_ids.__next__),
         )
+        if config.connections == 1 and config.repair:
+            self.protocol.decoder.holes = []
         self._last_frame = 0.0
         self._asked: float | None = None
         """When the first ping went out after which nothing has come yet; None before the first ping."""
@@ -416,6 +433,7 @@ class _Line:
                 ring.publish(self.protocol.receive_read(frames, receive_time))
             else:
                 self._group.take(arbiter, self, frames, receive_time)
+            self._group.repair()
             if self.protocol.decoder.take_restarts():
                 source._refresh.set()
             self._note_protocol()

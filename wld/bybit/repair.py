@@ -1,0 +1,170 @@
+"""Owns repair: after a Gap, trades that were missed are fetched over REST and published as backfilled, then a Repair.
+
+Does not own the knowledge of which trades went out (decoder or arbiter: `TradeMemory`), nor the venue's limits on
+requests (`wld.bybit.backoff.RequestGate`). Books need no repair: a topic's own snapshot resyncs it; open interest and
+funding at the end of a Gap are in the ticker's snapshot. Liquidations are served nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import trio
+from msgspec import structs
+
+from wld.bybit.backoff import Backoff, RequestGate
+from wld.bybit.decoder import Hole, LastTrade
+from wld.bybit.rest import TRADES_LIMIT, open_rest
+from wld.clock import ReceiveClock
+from wld.errors import RetryableSourceError
+from wld.events import Event, Repair, Trade
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 1.0
+"""Wait after a Gap, so that the venue's list and the stream behind the Gap overlap."""
+ATTEMPTS = 5
+WAITING = 64
+"""Gaps that wait for repair; beyond, the oldest stays unrepaired and a line says so."""
+
+
+class TradeMemory(Protocol):
+    """What a stream knows of the trades that went out."""
+
+    def knows_trade(self, topic: str, trade_id: str) -> bool:
+        """Whether the trade went out on the topic, as far as is remembered."""
+        ...
+
+    def add_trade(self, topic: str, trade_id: str) -> None:
+        """Let the trade pass for known, should it still come over the stream."""
+        ...
+
+
+class Found(NamedTuple):
+    """What a reply holds of a hole."""
+
+    trades: list[Trade]
+    """Missed, oldest first."""
+    reaches_back: bool
+    """Whether the reply goes back to what is known, so that nothing before it can be missing."""
+
+
+def missed_trades(
+    reply: Sequence[Trade],
+    last: LastTrade | None,
+    since: int,
+    is_known: Callable[[str], bool],
+    limit: int = TRADES_LIMIT,
+) -> Found:
+    """The trades of a hole in the venue's list (newest first). Pure.
+
+    `last` is the newest trade known before the hole; without one, `since` is where the recording began (ns). A list
+    shorter than `limit` is all there is. Trades newer than the first known one are left to the stream, which brings
+    them.
+    """
+    missed: list[Trade] = []
+    is_behind = False
+    reaches_back = len(reply) < limit
+    for trade in reply:
+        if last is not None:
+            if trade.trade_id == last[0] or trade.event_time < last[1]:
+                reaches_back = True
+                break
+        elif trade.event_time < since:
+            reaches_back = True
+            break
+        if is_known(trade.trade_id):
+            if not is_behind:
+                missed.clear()  # newer than what the stream has shown since: still on its way
+            is_behind = True
+        else:
+            missed.append(trade)
+    missed.reverse()
+    return Found(missed, reaches_back)
+
+
+class Repairer:
+    """Repairs holes one after the other, beside the stream."""
+
+    def __init__(
+        self,
+        rest_url: str,
+        gate: RequestGate,
+        clock: ReceiveClock,
+        publish: Callable[[list[Event]], object],
+        *,
+        luck: Callable[[], float],
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._rest_url = rest_url
+        self._gate = gate
+        self._clock = clock
+        self._publish = publish
+        self._luck = luck
+        self._settle_s = settle_s
+        self._since = clock.now()
+        self._waiting: deque[tuple[Hole, TradeMemory]] = deque()
+        self._arrival = trio.Event()
+
+    def add(self, holes: Sequence[Hole], memory: TradeMemory) -> None:
+        """Take on holes as they are seen; returns at once."""
+        for hole in holes:
+            if not hole.last_trades:
+                continue
+            if len(self._waiting) >= WAITING:
+                lost, _ = self._waiting.popleft()
+                log.warning("gap %d is not repaired: too many wait", lost.gap.gap_id)
+            self._waiting.append((hole, memory))
+        self._arrival.set()
+
+    async def run(self) -> None:
+        """Repair until cancelled."""
+        while True:
+            await self._arrival.wait()  # no limit: there may be no hole for ever
+            self._arrival = trio.Event()
+            await trio.sleep(self._settle_s)
+            while self._waiting:
+                await self._repair(*self._waiting.popleft())
+
+    async def _repair(self, hole: Hole, memory: TradeMemory) -> None:
+        recovered = 0
+        is_whole = True
+        for topic, last in hole.last_trades.items():
+            symbol = topic.rpartition(".")[2]
+            reply = await self._fetch(symbol, hole.gap.gap_id)
+            if reply is None:
+                return
+            found = missed_trades(reply, last, self._since, lambda i, topic=topic: memory.knows_trade(topic, i))  # type: ignore[misc]
+            now = self._clock.now()
+            for trade in found.trades:
+                memory.add_trade(topic, trade.trade_id)
+            self._publish([structs.replace(t, is_backfilled=True, receive_time=now) for t in found.trades])
+            recovered += len(found.trades)
+            if not found.reaches_back:
+                is_whole = False
+                log.warning(
+                    "gap %d: the venue's last %d trades of %s do not reach back to it; how many are missing is unknown",
+                    hole.gap.gap_id, len(reply), symbol,
+                )  # fmt: skip
+        now = self._clock.now()
+        gap = hole.gap
+        self._publish(
+            [Repair(gap.gap_id, recovered, 0 if is_whole else None, gap.first_time, gap.last_time, receive_time=now)]
+        )
+        log.info("gap %d: %d missed trades fetched%s", gap.gap_id, recovered, "" if is_whole else ", not all")
+
+    async def _fetch(self, symbol: str, gap_id: int) -> list[Trade] | None:
+        backoff = Backoff(1.0, 30.0)
+        for _ in range(ATTEMPTS):
+            await trio.sleep(self._gate.closed_for(trio.current_time()))
+            try:
+                async with open_rest(self._rest_url, self._gate) as rest:
+                    return await rest.recent_trades(symbol, self._clock.now())
+            except RetryableSourceError as error:
+                failure = error
+                await trio.sleep(backoff.next_delay(self._luck()))
+        log.warning("gap %d is not repaired: %s", gap_id, failure)
+        return None
