@@ -541,7 +541,8 @@ class _Read:
             state.last_update, state.sequence, state.last_time = message.data.u, message.data.seq, now
         for message, state in zip(trades[1], trades[2], strict=True):
             state.recent.update([item.i for item in message.data])
-            state.last_trade = (message.data[-1].i, message.data[-1].T * 1_000_000)
+            if message.data:
+                state.last_trade = (message.data[-1].i, message.data[-1].T * 1_000_000)
             state.forget_old_trades()
             state.awaiting, state.last_time = False, now
         for state in liquidations[2]:
