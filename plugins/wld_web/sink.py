@@ -81,11 +81,9 @@ class Web:
         hypercorn.bind = [f"fd://{listener.socket.detach()}"]
         hypercorn.errorlog = hypercorn.accesslog = None
         hypercorn.include_server_header = False
-        hypercorn.graceful_timeout = 0.5
-        ended = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                partial(serve, cast(Any, make_app(self)), hypercorn, shutdown_trigger=ended.wait, mode="asgi")
+                partial(serve, cast(Any, make_app(self)), hypercorn, shutdown_trigger=trio.sleep_forever, mode="asgi")
             )
             nursery.start_soon(self._tick)
             nursery.start_soon(self._judge)
@@ -94,8 +92,7 @@ class Web:
             async for batch in batches:
                 self._take(batch)
             self._radar.finish()
-            ended.set()
-            nursery.cancel_scope.deadline = trio.current_time() + 2
+            nursery.cancel_scope.cancel()  # a page sees its socket close, says STALE and tries again
 
     async def _listen(self) -> trio.SocketListener:
         try:
