@@ -8,6 +8,7 @@ do (misbehaviour).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -221,7 +222,10 @@ class Venue:
         await websocket.close(1001)
 
     async def _read(self, client: Client, websocket: WebSocket, nursery: trio.Nursery) -> None:
-        """Answer requests until the client leaves; a silent client is allowed, so there is no limit."""
+        """Take requests until the client leaves; a silent client is allowed, so there is no limit."""
+        # Unbounded: a request takes as much memory as the frame it came in, and the wire is read no faster than that.
+        send, requests = trio.open_memory_channel[tuple[float, str]](math.inf)
+        nursery.start_soon(self._answer, client, requests, nursery)
         while True:
             try:
                 event = await websocket.receive()
@@ -232,11 +236,19 @@ class Venue:
             text = event.get("text")
             if text is None:
                 text = (event.get("bytes") or b"").decode("utf-8", "replace")
+            send.send_nowait((trio.current_time(), text))
+
+    async def _answer(
+        self, client: Client, requests: trio.MemoryReceiveChannel[tuple[float, str]], nursery: trio.Nursery
+    ) -> None:
+        """Answer requests in order, a subscribe not before the time that a network takes to and fro."""
+        async for arrived, text in requests:
+            if '"subscribe"' in text:
+                await trio.sleep_until(arrived + ANSWER_DELAY_S)
             reply = client.session.answer(text)
             frame = _encode(reply.body).decode()
             if reply.body["op"] == "subscribe":
                 self.subscribed()
-                await trio.sleep(ANSWER_DELAY_S)
             if reply.is_pong and self.pong_delay_s:
                 nursery.start_soon(self._late, client, frame, self.pong_delay_s)
                 continue
