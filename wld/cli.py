@@ -20,6 +20,7 @@ from wld import config as configuration
 from wld import engine, logs
 from wld.config import Config, Setting
 from wld.errors import ConfigError, WldError
+from wld.service import wait_for_signal
 
 log = logging.getLogger("wld")
 
@@ -39,7 +40,10 @@ Examples:
 def main() -> None:
     """The `wld` command: errors of the user are one line and status 2, failures one line and status 1."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        try:
+            sys.exit(cli.main(standalone_mode=False))
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from None
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.exceptions.Abort:
@@ -54,6 +58,15 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of a group of nothing but our own errors, the first; else the group itself, which is a defect to be seen."""
+    _, others = group.split(WldError)
+    error: BaseException = group
+    while others is None and isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _fail(text: str, status: int) -> NoReturn:
@@ -137,7 +150,7 @@ def cli(context: click.Context, /, **_: Any) -> int:
 
 
 @cli.command()
-@click.option("--port", default=8765, show_default=True, help="0 takes any free port.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--symbols", default="WLDUSDT", show_default=True)
 @click.option("--seed", default=7, show_default=True)
@@ -162,17 +175,16 @@ def sim(port: int, host: str, symbols: str, seed: int, rate: float, faults: str)
             address = await nursery.start(serve_exchange, config)
             click.echo(f"WebSocket {address.ws_url}\nREST      {address.rest_url}")
             click.echo(f"try: wld --sinks recorder --source {address.ws_url}")
+            await wait_for_signal()
+            nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(serve)
-    except* KeyboardInterrupt:
-        pass
+    trio.run(serve)
     return 0
 
 
 @cli.command("serve")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--port", default=8765, show_default=True, help="0 takes any free port.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--symbols", default=None, help="Such as WLDUSDT,BTCUSDT (default: all recorded).")
 @click.option("--speed", default="1", show_default=True, help="1, 10x, or max: as fast as the slowest client takes it.")

@@ -226,6 +226,13 @@ class Service:
                         entry.scope.cancel()
 
 
+async def wait_for_signal() -> None:
+    """Until SIGINT or SIGTERM, for commands that serve until they are told to stop."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
+
+
 class _Readiness:
     """A sink's task status; a sink may say `started()` more than once, and each time it is restarted."""
 

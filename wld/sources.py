@@ -15,7 +15,7 @@ from wld import plugins
 from wld.bybit.lines import LineSource
 from wld.bybit.source import BybitSource
 from wld.config import DEFAULT_SYMBOLS, SourceConfig, parse_speed
-from wld.errors import ConfigError
+from wld.errors import ConfigError, SourceError
 from wld.hookspecs import SOURCE_GROUP, Source, SourceContext
 from wld.ring import Publisher
 
@@ -81,7 +81,15 @@ class SimSource:
     """The simulated exchange on a loopback port inside this process, and the Bybit source connected to it."""
 
     def __init__(self, config: SourceConfig) -> None:
+        """Raises: ConfigError for a fault or a symbol that the exchange does not know."""
+        from wld.exchange import KNOWN_SYMBOLS, ExchangeConfig, check  # a live run loads no HTTP server
+
+        listed = tuple(KNOWN_SYMBOLS) if config.symbols == ("all",) else config.symbols or DEFAULT_SYMBOLS
         self._config = config
+        self._exchange = ExchangeConfig(
+            symbols=listed, seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults
+        )
+        check(self._exchange)
         self._bybit: BybitSource | None = None
 
     def figures(self) -> dict[str, int]:
@@ -89,18 +97,15 @@ class SimSource:
         return self._bybit.figures() if self._bybit else {}
 
     async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run both until cancelled."""
-        from wld.exchange.instruments import KNOWN  # a live run loads no HTTP server
-        from wld.exchange.server import ExchangeConfig, serve_exchange
+        """Run both until cancelled. Raises: FatalSourceError as the Bybit source does."""
+        from wld.exchange import serve_exchange
 
-        config = self._config
-        listed = tuple(KNOWN) if config.symbols == ("all",) else config.symbols or DEFAULT_SYMBOLS
-        exchange = ExchangeConfig(symbols=listed, seed=config.sim_seed, rate=config.sim_rate, faults=config.sim_faults)
-        async with trio.open_nursery() as nursery:
-            address = await nursery.start(serve_exchange, exchange)
-            log.info("simulated exchange at %s, seed %d", address.ws_url, config.sim_seed)
-            self._bybit = BybitSource(config, urls=(address.ws_url, address.rest_url))
-            try:
+        try:
+            async with trio.open_nursery() as nursery:
+                address = await nursery.start(serve_exchange, self._exchange)
+                log.debug("simulated exchange at %s, seed %d", address.ws_url, self._config.sim_seed)
+                self._bybit = BybitSource(self._config, urls=(address.ws_url, address.rest_url))
                 await self._bybit.run(ring, task_status=task_status)
-            finally:
                 nursery.cancel_scope.cancel()
+        except* SourceError as group:
+            raise group.exceptions[0] from None

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,34 @@ def pybit(script: str, address: str) -> Any:
     return json.loads(done.stdout)
 
 
+def recorded(folder: Path) -> None:
+    """Until the journal holds something."""
+    for _ in range(600):
+        if any(path.stat().st_size > 4096 for path in folder.glob("*.open")):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing was recorded")
+
+
 def test_all_four_topics_reach_pybit_and_its_book_is_the_recorded_one(
     addresses: tuple[str, str], tmp_path: Path
 ) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "wld",
+        "--source",
+        addresses[0],
+        "--sinks",
+        "recorder",
+        "--data-dir",
+        str(tmp_path),
+    ]
     recorder = subprocess.Popen(
-        [sys.executable, "-m", "wld", "--source", addresses[0], "--sinks", "recorder", "--data-dir", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        text=True,
+        [*command, "--set", "sinks.recorder.flush_interval=0.05"], stderr=subprocess.PIPE, text=True
     )
     try:
+        recorded(tmp_path)
         heard = pybit(STREAMS, addresses[0])
     finally:
         recorder.terminate()

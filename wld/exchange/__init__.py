@@ -6,7 +6,7 @@ from wld.exchange.injection import FaultSpec, parse_fault
 from wld.exchange.instruments import KNOWN as KNOWN_SYMBOLS
 from wld.exchange.instruments import SymbolSpec, spec_for
 from wld.exchange.market import Market
-from wld.exchange.server import Exchange, ExchangeAddress, ExchangeConfig, serve_exchange
+from wld.exchange.server import Exchange, ExchangeAddress, ExchangeConfig, check, serve_exchange
 
 __all__ = [
     "FAULT_KINDS",
@@ -18,6 +18,7 @@ __all__ = [
     "FaultSpec",
     "Market",
     "SymbolSpec",
+    "check",
     "parse_fault",
     "serve_exchange",
     "serve_fault_proxy",

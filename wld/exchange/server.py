@@ -72,6 +72,18 @@ class ExchangeConfig:
     port: int = 0
 
 
+def check(config: ExchangeConfig) -> None:
+    """Raises: ConfigError for a bad symbol, rate or fault, in one line."""
+    if not config.symbols:
+        raise ConfigError("symbols: expected at least one symbol")
+    for symbol in config.symbols:
+        spec_for(symbol)
+    if not 0 < config.rate <= 1_000:
+        raise ConfigError(f"rate: expected a number above 0 and at most 1000, got {config.rate!r}")
+    for text in config.faults:
+        parse_fault(text)
+
+
 class Client:
     """One WebSocket connection: its subscriptions and the frames waiting for it."""
 
@@ -294,8 +306,7 @@ class Exchange(Venue):
 
     def __init__(self, config: ExchangeConfig) -> None:
         """Raises: ConfigError for a bad symbol, rate or fault, in one line."""
-        if not config.symbols:
-            raise ConfigError("symbols: expected at least one symbol")
+        check(config)
         specs = [spec_for(symbol) for symbol in dict.fromkeys(config.symbols)]
         faults = [parse_fault(text) for text in config.faults]
         super().__init__(random.Random(f"{config.seed}/clients"))
