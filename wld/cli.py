@@ -224,6 +224,17 @@ def serve_tapes(paths: tuple[str, ...], port: int, host: str, symbols: str | Non
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True)
+@click.option("--out", "-o", required=True, help="A new folder; it appears whole or not at all.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def merge(paths: tuple[str, ...], out: str, as_json: bool) -> int:
+    """Make one recording of several of the same feed: each one's holes are filled from the others."""
+    from wld.tape import show
+
+    return show.merge(paths, out, as_json=as_json, say=click.echo)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--format", "form", required=True, help="parquet, csv, hftbacktest or structs.")
 @click.option("--out", "-o", required=True, help="A new folder; it appears whole or not at all.")
 @click.option("--symbols", default=None, help="Such as WLDUSDT,BTCUSDT (default: all recorded).")

@@ -126,7 +126,7 @@ def export(
         if missing:
             shown = ", ".join(there[:10]) + (", …" if len(there) > 10 else "")
             raise ConfigError(f"--symbols: {missing[0]} is not on the tape; there are: {shown}")
-    with _partial_folder(target) as folder:
+    with partial_folder(target) as folder:
         try:
             units = plan(paths, format, chosen, wanted, start, end, str(folder), numbers)
             if map_units is None:
@@ -136,13 +136,7 @@ def export(
             module.combine(folder, units)
             if not any(count for result in results for count in result.rows.values()):
                 raise TapeError(f"{', '.join(paths)}: nothing there to export")
-            (folder / _LOCK).unlink()
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            size = sum(path.stat().st_size for path in files)
-            _sync(files)
-            folder.chmod(0o777 & ~_umask())
-            os.rename(folder, target)
-            sync_folder(target.parent)
+            files, size = publish(folder, target)
         except OSError as error:
             raise TapeError(
                 f"{target}: cannot be written: {error.strerror or error}; nothing was left there"
@@ -152,7 +146,7 @@ def export(
         for name, count in result.rows.items():
             rows[name] += count
     damages = tuple(dict.fromkeys(damage for result in results for damage in result.damages))
-    return ExportSummary(str(target), format, rows, len(files), size, damages)
+    return ExportSummary(str(target), format, rows, files, size, damages)
 
 
 def plan(
@@ -223,7 +217,7 @@ def _format(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _partial_folder(target: Path) -> Iterator[Path]:
+def partial_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target to write in, gone afterwards; left-overs of killed exports are removed."""
     parent = target.parent
     try:
@@ -240,6 +234,18 @@ def _partial_folder(target: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, target: Path) -> tuple[int, int]:
+    """Give a finished folder its final name, everything in it on the disk; returns its files and bytes."""
+    (folder / _LOCK).unlink()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    _sync(files)
+    folder.chmod(0o777 & ~_umask())
+    os.rename(folder, target)
+    sync_folder(target.parent)
+    return len(files), size
 
 
 def _remove_if_dead(left: Path) -> None:

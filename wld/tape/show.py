@@ -18,6 +18,7 @@ from rich.table import Table
 from wld.errors import ConfigError
 from wld.events import KINDS, Gap
 from wld.tape import export as exporting
+from wld.tape import merge as merging
 from wld.tape import recovery
 from wld.tape.progress import Bar, interruptible
 from wld.tape.reader import TapeSummary, open_tape
@@ -254,3 +255,29 @@ def _moment(flag: str, text: str | None) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
+def merge(paths: Sequence[str], out: str, *, as_json: bool, say: Out) -> int:
+    """Merge, with a progress bar on a terminal, and say what was filled and what is left; status 1 where a tape of
+    them was damaged.
+
+    Raises:
+        ConfigError: fewer than two recordings, or an existing target.
+        TapeError: no tape, or the disk refused.
+    """
+    with interruptible(), Bar("merge") as bar:
+        bar.total(sum(segment.size for path in paths for segment in open_tape(path).segments))
+        result = merging.merge(paths, out, bar.advance)
+    if as_json:
+        say(json.dumps(msgspec.to_builtins(result)))
+        return 1 if result.damages else 0
+    for damage in result.damages:
+        say(f"DAMAGED {damage}")
+    summary = result.summary
+    say(f"{result.out}: {summary.events:,} events, {_size(result.bytes)}; {summary.both:,} in both")
+    say(f"only in the first {summary.filled[0]:,}, filled from the other{'s' * (len(paths) > 2)} {summary.filled[1]:,}")
+    say(f"{summary.gaps_closed} gaps closed, {summary.gaps_left} left")
+    if summary.divergent:
+        say(f"WARNING {summary.divergent} book updates differ between the recordings; the first's were kept")
+    say(f"wld verify {result.out} gives the verdict per symbol and topic")
+    return 1 if result.damages else 0

@@ -1,0 +1,222 @@
+"""Owns `wld merge`: recordings of one feed by several recorders, made into one with each one's holes filled from the
+others.
+
+Does not own what is the same and what goes where (merging).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median_low
+
+import msgspec
+
+from wld.errors import ConfigError, TapeDamaged, TapeError
+from wld.events import Event, Gap, Repair
+from wld.tape import layout
+from wld.tape.export import partial_folder, publish
+from wld.tape.merging import FAR, Hole, Merger, MergeSummary, Side, left_over, venue_time
+from wld.tape.reader import open_tape
+from wld.tape.seal import ordered
+from wld.tape.segment import Segment
+from wld.tape.writer import LOCK_NAME, TapeWriter
+
+_SAMPLE = 2_000
+"""Events from which a run's clock is compared with the venue's."""
+_BATCH = 10_000
+Progress = Callable[[int], object]
+
+
+class MergeResult(msgspec.Struct, frozen=True):
+    """What a merge wrote."""
+
+    out: str
+    summary: MergeSummary
+    bytes: int
+    damages: tuple[str, ...]
+
+
+class _Recording:
+    """One recorder's tape: its segments by run, each run's clock against the venue's, and its holes."""
+
+    def __init__(self, path: str, damages: list[str], progress: Progress) -> None:
+        self._damages = damages
+        self._progress = progress
+        self.segments = open_tape(path).segments
+        self.header = self.segments[0].header
+        self._offsets: dict[str, int] = {}
+        self._spans: dict[str, list[int]] = {}
+        for segment in self.segments:
+            self._measure(segment)
+        self.side = self._side()
+
+    def _measure(self, segment: Segment) -> None:
+        """Which times a segment spans; its run's offset: receive time less the venue's."""
+        run = _run_of(segment)
+        times: list[int] = []
+
+        def note(block: layout.Block) -> bool:
+            if block.kind in layout.EVENT_KINDS:
+                times.extend((block.first_time, block.last_time))
+            return False
+
+        for _ in segment.blocks(note):
+            pass
+        if not times:
+            return
+        span = self._spans.setdefault(run, [min(times), max(times)])
+        span[0], span[1] = min(span[0], *times), max(span[1], *times)
+        if run not in self._offsets:
+            sample = [
+                event.receive_time - sent
+                for event in islice(_whole_events(segment, []), _SAMPLE)
+                if (sent := venue_time(event)) is not None
+            ]
+            if sample:
+                self._offsets[run] = median_low(sample)
+
+    def _side(self) -> Side:
+        gaps: list[Hole] = []
+        keys: list[tuple[str, int]] = []
+        closed: set[tuple[str, int]] = set()
+        for segment in self.segments:
+            run = _run_of(segment)
+            offset = self._offsets.get(run, 0)
+            blocks = segment.blocks(lambda block: block.kind in (layout.GAP, layout.REPAIR))
+            for _, event in ordered(segment, blocks):
+                if isinstance(event, Repair) and event.remaining == 0:
+                    closed.add((run, event.gap_id))
+                elif isinstance(event, Gap):
+                    first = event.receive_time if event.first_time is None else event.first_time
+                    last = event.receive_time if event.last_time is None else event.last_time
+                    gaps.append(Hole(min(first, last) - offset, max(first, last) - offset, event, len(gaps)))
+                    keys.append((run, event.gap_id))
+        pauses: list[Hole] = []
+        before = -FAR
+        for place, (run, (first, last)) in enumerate(self._spans.items()):
+            offset = self._offsets.get(run, 0)
+            if first - offset > before:
+                pauses.append(Hole(before, first - offset, None, place))
+            before = max(before, last - offset)
+        pauses.append(Hole(before, FAR, None, len(self._spans)))
+        return Side(gaps, [key in closed for key in keys], pauses)
+
+    def events(self) -> Iterator[tuple[str, Event]]:
+        """(run, event) in ring order."""
+        for segment in self.segments:
+            run = _run_of(segment)
+            for event in _whole_events(segment, self._damages):
+                yield run, event
+            self._progress(segment.size)
+
+
+def _run_of(segment: Segment) -> str:
+    return str(segment.header.get("run", segment.path))
+
+
+def _whole_events(segment: Segment, damages: list[str]) -> Iterator[Event]:
+    try:
+        yield from open_tape(segment.path)
+    except TapeDamaged as error:
+        damages.append(str(error))
+
+
+def merge(paths: Sequence[str], out: str | os.PathLike[str], progress: Progress = lambda _: None) -> MergeResult:
+    """Merge two recordings or more into a new folder, which appears whole or not at all.
+
+    Receive times are those of the recorder an event came from, raised where needed so that they never go back.
+
+    Raises:
+        ConfigError: fewer than two recordings, or `out` exists.
+        TapeError: no tape, or the disk refused; nothing is left behind.
+    """
+    target = Path(out)
+    if len(paths) < 2:
+        raise ConfigError("merge: expected at least two recordings")
+    if target.exists() or target.is_symlink():
+        raise ConfigError(f"{target}: exists; a merge never overwrites: choose another --out, or remove it")
+    damages: list[str] = []
+    with partial_folder(target) as folder:
+        try:
+            first, total = paths[0], MergeSummary()
+            for n, second in enumerate(paths[1:]):
+                place = folder if n == len(paths) - 2 else folder / f"step-{n}"
+                summary = _merge_two(first, second, place, damages, progress)
+                total = _add(total, summary)
+                first = str(place)
+            for path in folder.glob("step-*"):
+                for file in path.iterdir():
+                    file.unlink()
+                path.rmdir()
+            (folder / LOCK_NAME).unlink(missing_ok=True)
+            _, size = publish(folder, target)
+        except OSError as error:
+            raise TapeError(
+                f"{target}: cannot be written: {error.strerror or error}; nothing was left there"
+            ) from error
+    return MergeResult(str(target), total, size, tuple(dict.fromkeys(damages)))
+
+
+def _add(total: MergeSummary, summary: MergeSummary) -> MergeSummary:
+    return MergeSummary(
+        summary.events,
+        (summary.filled[0], total.filled[1] + summary.filled[1]),
+        summary.both,
+        total.divergent + summary.divergent,
+        total.gaps_closed + summary.gaps_closed,
+        summary.gaps_left,
+    )
+
+
+def _merge_two(first: str, second: str, folder: Path, damages: list[str], progress: Progress) -> MergeSummary:
+    a, b = (_Recording(path, damages, progress) for path in (first, second))
+    merger = Merger(a.events(), b.events(), left_over(a.side, b.side))
+    resumes = _resumptions(a.side, b.side)
+    header = a.header
+    writer = _writer(folder, header)
+    try:
+        batch: list[Event] = []
+        latest: int | None = None
+        for time, event in merger:
+            if resumes and time >= resumes[0]:
+                while resumes and time >= resumes[0]:
+                    resumes.pop(0)
+                if latest is not None:
+                    writer.append(batch)
+                    batch = []
+                    writer.close()
+                    writer = _writer(folder, header)  # another run: the time between is not recorded
+            if latest is not None and event.receive_time < latest:
+                event = msgspec.structs.replace(event, receive_time=latest)
+            latest = event.receive_time
+            batch.append(event)
+            if len(batch) >= _BATCH:
+                writer.append(batch)
+                batch = []
+        writer.append(batch)
+    finally:
+        writer.close()
+    return merger.summary
+
+
+def _writer(folder: Path, header: dict[str, object]) -> TapeWriter:
+    return TapeWriter(
+        folder,
+        source=str(header.get("source", "merge")),
+        clock=str(header.get("clock", "live")),
+        sync_interval_s=3600.0,
+    )
+
+
+def _resumptions(a: Side, b: Side) -> list[int]:
+    """The venue's times at which, after neither recorded, one of them does again."""
+    found: list[int] = []
+    for mine in a.pauses:
+        for theirs in b.pauses:
+            first, last = max(mine.first, theirs.first), min(mine.last, theirs.last)
+            if -FAR < first < last < FAR:
+                found.append(last)
+    return sorted(found)
