@@ -220,6 +220,8 @@ def accepted(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(str(a) for a in arguments)
     if get_origin(kind) in (tuple, list, set, frozenset):
+        if get_origin(arguments[0]) is Literal:
+            return "a list of any of " + ", ".join(str(a) for a in get_args(arguments[0]))
         return "a list of " + {str: "texts", int: "integers", float: "numbers"}.get(arguments[0], "values")
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(str(member.value) for member in kind)

@@ -5,15 +5,19 @@ Does not load anything by itself (`wld.plugins`).
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from wld import plugins
-from wld.config import SinkTable
+from wld.config import SinkTable, accepted
 from wld.errors import PluginError
 from wld.hookspecs import GROUP, SOURCE_GROUP
 
@@ -23,11 +27,13 @@ class KeyInfo(Struct, frozen=True):
 
     key: str
     type: str
-    """Such as `int`, `text`, `list of text`, `one of "a", "b"`."""
+    """In the words that errors use, such as `integer of at least 1`, `text`, `list of texts`, `one of a, b`."""
     default: Any
     """As in TOML or JSON; None: unset."""
     default_text: str
     """As one would write it in wld.toml; `unset` where there is none."""
+    help: str = ""
+    """What the plugin's author says of it."""
 
 
 class PluginInfo(Struct, frozen=True):
@@ -75,48 +81,35 @@ def _describe(entry: EntryPoint, kind: str, problem: str | None) -> PluginInfo:
 
 def describe_keys(config_type: type[Struct]) -> tuple[KeyInfo, ...]:
     """The keys of a config Struct with types and defaults as a user writes them."""
-    info = msgspec.inspect.type_info(config_type)
-    types = {f.encode_name: f.type for f in info.fields} if isinstance(info, msgspec.inspect.StructType) else {}
+    words = _help_of(config_type)
     keys = []
     for field in msgspec.structs.fields(config_type):
         default = field.default
         if default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
         plain = None if default is msgspec.NODEFAULT else msgspec.to_builtins(default)
-        keys.append(KeyInfo(field.encode_name, _type_words(types.get(field.encode_name)), plain, _toml(plain)))
+        kind = accepted(field.type).removeprefix("an ").removeprefix("a ")
+        keys.append(KeyInfo(field.encode_name, kind, plain, _toml(plain), words.get(field.name, "")))
     return tuple(keys)
 
 
-_WORDS = {
-    msgspec.inspect.IntType: "int", msgspec.inspect.FloatType: "number", msgspec.inspect.StrType: "text",
-    msgspec.inspect.BoolType: "true or false", msgspec.inspect.AnyType: "anything",
-    msgspec.inspect.DateTimeType: "date and time", msgspec.inspect.DateType: "date", msgspec.inspect.TimeType: "time",
-    msgspec.inspect.TimeDeltaType: "number of seconds", msgspec.inspect.DecimalType: "decimal",
-    msgspec.inspect.BytesType: "base64 text",
-}  # fmt: skip
-
-
-def _type_words(kind: Any) -> str:
-    inspected = msgspec.inspect
-    if isinstance(kind, inspected.Metadata):
-        return _type_words(kind.type)
-    if isinstance(kind, inspected.UnionType):
-        parts = [_type_words(t) for t in kind.types if not isinstance(t, inspected.NoneType)]
-        return " or ".join(parts)
-    if isinstance(kind, inspected.LiteralType):
-        return "one of " + ", ".join(_toml(value) for value in kind.values)
-    if isinstance(kind, inspected.EnumType):
-        return "one of " + ", ".join(_toml(member.value) for member in kind.cls)
-    if isinstance(kind, inspected.CollectionType):
-        return f"list of {_type_words(kind.item_type)}"
-    if isinstance(kind, inspected.TupleType):
-        return "list of " + ", ".join(_type_words(t) for t in kind.item_types)
-    if isinstance(kind, inspected.DictType | inspected.StructType):
-        return "table"
-    for known, word in _WORDS.items():
-        if isinstance(kind, known):
-            return word
-    return "value"
+def _help_of(config_type: type[Struct]) -> dict[str, str]:
+    """The sentences that stand under the fields in the source; empty where there is none to read."""
+    try:
+        [tree] = ast.parse(textwrap.dedent(inspect.getsource(config_type))).body
+    except (OSError, TypeError, ValueError, SyntaxError):
+        return {}
+    found = {}
+    for field, below in pairwise(getattr(tree, "body", [])):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+            and isinstance(below.value.value, str)
+        ):
+            found[field.target.id] = " ".join(below.value.value.split())
+    return found
 
 
 def _toml(value: Any) -> str:
@@ -141,11 +134,17 @@ def render(infos: Sequence[PluginInfo]) -> list[str]:
         scheme = f"  --source {info.name}://…" if info.kind == "source" else ""
         state = f"  cannot be loaded: {info.problem}" if info.problem else ""
         lines.append(f"{info.kind} {info.name:<12} {info.distribution} {info.version}{scheme}{state}".rstrip())
-        width = max((len(key.key) for key in info.keys), default=0)
-        lines += [f"    {key.key:<{width}}  {key.type} = {key.default_text}" for key in info.keys]
+        lines += _key_lines(info.keys)
     if any(info.kind == "sink" for info in infos):
         lines.append("A sink's keys go into [sinks.NAME] of wld.toml. Every sink also takes:")
-        common = describe_keys(SinkTable)
-        width = max(len(key.key) for key in common)
-        lines += [f"    {key.key:<{width}}  {key.type} = {key.default_text}" for key in common]
+        lines += _key_lines(describe_keys(SinkTable))
     return lines or ["no plugin is installed"]
+
+
+def _key_lines(keys: Sequence[KeyInfo]) -> list[str]:
+    width = max((len(key.key) for key in keys), default=0)
+    plain = [
+        f"    {key.key:<{width}}  {key.type} = {textwrap.shorten(key.default_text, 60, placeholder=' …')}"
+        for key in keys
+    ]
+    return [line + (f"   # {key.help}" if key.help else "") for line, key in zip(plain, keys, strict=True)]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import math
 import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from itertools import pairwise
@@ -105,11 +107,16 @@ class Lake:
             self.rows_waiting -= table.num_rows
             self._open_hours.setdefault((dataset, symbol), set()).add(hour)
 
-    def compact(self, *, before: int) -> int:
-        """Make one file of each hour that ended before hour `before`; returns how many files went. Raises: OSError."""
+    def compact(self, *, before: int, budget_s: float = math.inf) -> int:
+        """Make one file of each hour that ended before hour `before`, for `budget_s` at a time (the rest waits for the
+        next call); returns how many files went. Raises: OSError.
+        """
+        until = time.monotonic() + budget_s
         gone = 0
         for (dataset, symbol), hours in self._open_hours.items():
             for hour in sorted(h for h in hours if h < before):
+                if time.monotonic() >= until:
+                    return gone
                 gone += self._compact(dataset, symbol, hour)
                 hours.discard(hour)
         return gone

@@ -24,6 +24,9 @@ WAITING_EVENTS = 50_000
 """What the sink holds as batches before it leaves them in the ring."""
 MOST_ROWS = 8_000_000
 """Rows in memory while the disk refuses; beyond it the sink gives up and is started again."""
+COMPACT_BUDGET_S = 0.3
+"""Of each second, while hours wait to be made one file: batches are taken in between."""
+LAST_COMPACT_BUDGET_S = 2.0
 DRAIN_TIMEOUT_S = 30.0
 HOUR_NS = 3_600_000_000_000
 
@@ -110,23 +113,22 @@ class ParquetSink:
             is_due = trio.current_time() >= roll_at
             # Not abandoned on cancel: the lake belongs to one thread at a time.
             taken, self._waiting = self._waiting, []
-            await trio.to_thread.run_sync(self._take, lake, taken, is_due)
+            await trio.to_thread.run_sync(self._take, lake, taken, is_due, COMPACT_BUDGET_S)
             self._count -= sum(map(len, taken))
             self._room.set()
             if is_due:
                 roll_at = trio.current_time() + self._config.roll_interval
             self._report(lake)
 
-    def _take(self, lake: Lake, taken: list[Batch], is_due: bool) -> None:
+    def _take(self, lake: Lake, taken: list[Batch], is_due: bool, budget_s: float) -> None:
         if taken:
             lake.add(taken)
             self._latest = max(self._latest, taken[-1].last_receive_time)
-        if not is_due and lake.rows_waiting < self._config.roll_rows:
-            return
         try:
-            lake.roll()
+            if is_due or lake.rows_waiting >= self._config.roll_rows:
+                lake.roll()
             if self._config.compact:
-                lake.compact(before=self._latest // HOUR_NS)
+                lake.compact(before=self._latest // HOUR_NS, budget_s=budget_s)
         except OSError as error:
             if lake.rows_waiting > MOST_ROWS:
                 raise
@@ -140,7 +142,7 @@ class ParquetSink:
 
     def _finish(self, lake: Lake, taken: list[Batch]) -> None:
         try:
-            self._take(lake, taken, True)
+            self._take(lake, taken, True, LAST_COMPACT_BUDGET_S)
             if self._refused is not None and lake.rows_waiting:
                 _log.error("parquet: %d rows are lost: %s", lake.rows_waiting, self._refused)
         finally:

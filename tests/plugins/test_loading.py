@@ -169,6 +169,8 @@ def test_the_list_says_all_one_needs(wld: Wld, site: Path) -> None:
     config = """
     directory: str | None = None
     rate: float = 0.5
+    '''Of decay,
+    a second.'''
     colours: tuple[str, ...] = ("red",)
     loud: bool = False
     mode: Literal["a", "b"] = "a"
@@ -183,10 +185,10 @@ def test_the_list_says_all_one_needs(wld: Wld, site: Path) -> None:
     for line in (
         "sink view         wld-view 3.2",
         "    directory  text = unset",
-        "    rate       number = 0.5",
-        '    colours    list of text = ["red"]',
+        "    rate       number = 0.5   # Of decay, a second.",
+        '    colours    list of texts = ["red"]',
         "    loud       true or false = false",
-        '    mode       one of "a", "b" = "a"',
+        '    mode       one of a, b = "a"',
     ):
         assert line in out.splitlines()
     assert "sink broken       wld-broken 1.0  cannot be loaded: cannot be imported: ZeroDivisionError" in out
@@ -195,7 +197,7 @@ def test_the_list_says_all_one_needs(wld: Wld, site: Path) -> None:
     plugins = {plugin["name"]: plugin for plugin in json.loads(out)}
     assert plugins["view"]["problem"] is None
     assert plugins["view"]["keys"][2] == {
-        "key": "colours", "type": "list of text", "default": ["red"], "default_text": '["red"]',
+        "key": "colours", "type": "list of texts", "default": ["red"], "default_text": '["red"]', "help": "",
     }  # fmt: skip
 
 
