@@ -114,11 +114,15 @@ class Table(Struct):
 # From events -------------------------------------------------------------------------------------------------------
 
 
+_Appends = tuple[Callable[[int], None], Callable[[Any], None]]
+
+
 class Collector:
     """Sorts events by kind, with their ring numbers, until they become tables."""
 
     def __init__(self) -> None:
         self._rows: dict[int, tuple[list[int], list[Any]]] = {}
+        self._add: dict[type[Any], _Appends] = {}
         self._tables: list[Table] = []
         self._reads: list[tuple[Tables, int]] = []
         self.count = 0
@@ -133,19 +137,23 @@ class Collector:
 
     def add_rows(self, events: Iterable[Event], number: int) -> int:
         """Take events with ring numbers from `number` on; the number after the last."""
-        rows = self._rows
+        add = self._add
         taken = 0
         for event in events:
-            kind = KIND_OF[type(event)]
-            pair = rows.get(kind)
-            if pair is None:
-                pair = rows[kind] = ([], [])
-            pair[0].append(number)
-            pair[1].append(event)
-            number += 1
+            try:
+                add_number, add_event = add[type(event)]
+            except KeyError:
+                add_number, add_event = self._start(type(event))
+            add_number(number + taken)
+            add_event(event)
             taken += 1
         self.count += taken
-        return number
+        return number + taken
+
+    def _start(self, kind: type[Any]) -> _Appends:
+        numbers, events = self._rows.setdefault(KIND_OF[kind], ([], []))
+        self._add[kind] = pair = numbers.append, events.append
+        return pair
 
     def add_numbered(self, numbered: Iterable[Numbered]) -> None:
         """Take events with their numbers."""
@@ -174,6 +182,7 @@ class Collector:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+        self._add.clear()
         self._tables.clear()
         self._reads.clear()
         self.count = 0
@@ -212,31 +221,35 @@ def integers(values: Sequence[int | None]) -> Column | None:
     return list(values) if len(column) and int(column.min()) == ABSENT else column
 
 
-def _put(columns: dict[str, Column], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    for name, values in zip(names, rows, strict=True):
-        column = integers(values)
-        if column is not None:
-            columns[name] = column
+def _put(columns: dict[str, Column], name: str, values: Sequence[int | None]) -> None:
+    column = integers(values)
+    if column is not None:
+        columns[name] = column
 
 
 _TRADE_NAMES = ("price", "size", "event_time", "sequence", "sent_time", "receive_time")
-_TRADE_GETTER = attrgetter(
-    "aggressor_side", "tick_direction", "is_block_trade", "is_rpi", "is_backfilled", "trade_id", *_TRADE_NAMES
-)
 
 
 def _trades(events: Sequence[Trade], columns: dict[str, Column]) -> None:
-    sides, directions, blocks, rpis, backfills, ids, *rest = zip(*map(_TRADE_GETTER, events), strict=True)
+    # A list a field is four times as fast as tuples of fields turned round.
     buy = AggressorSide.BUY
-    flags = np.array([side is buy for side in sides], np.int64)
-    flags |= np.array(blocks, np.int64) << 1 | np.array(backfills, np.int64) << 2
+    flags = np.array([e.aggressor_side is buy for e in events], np.int64)
+    flags |= np.array([e.is_block_trade for e in events], np.int64) << 1
+    flags |= np.array([e.is_backfilled for e in events], np.int64) << 2
+    rpis = [e.is_rpi for e in events]
     if rpis.count(None) < len(rpis):
         flags |= np.array([0 if rpi is None else RPI_KNOWN | RPI * rpi for rpi in rpis], np.int64)
     number = _DIRECTION_NUMBER
+    directions = [e.tick_direction for e in events]
     flags |= np.array([0 if d is None else number[d._value_] for d in directions], np.int64) << DIRECTION_SHIFT
     columns["flags"] = flags
-    _put(columns, _TRADE_NAMES, rest)
-    _put_ids(columns, ids)
+    _put(columns, "price", [e.price for e in events])
+    _put(columns, "size", [e.size for e in events])
+    _put(columns, "event_time", [e.event_time for e in events])
+    _put(columns, "sequence", [e.sequence for e in events])
+    _put(columns, "sent_time", [e.sent_time for e in events])
+    _put(columns, "receive_time", [e.receive_time for e in events])
+    _put_ids(columns, [e.trade_id for e in events])
 
 
 def _put_ids(columns: dict[str, Column], ids: Sequence[str]) -> None:
@@ -272,13 +285,15 @@ def uuid_texts(packed: npt.NDArray[np.void]) -> list[str]:
     return [text[i : i + 36] for i in range(0, len(text), 36)]
 
 
-_BOOK_GETTER = attrgetter("bids", "asks", *BOOK_FIELDS)
-
-
 def _books(events: Sequence[BookSnapshot | BookDelta], columns: dict[str, Column]) -> None:
-    columns["is_snapshot"] = np.array([type(event) is BookSnapshot for event in events], np.int64)
-    bids, asks, *rest = zip(*map(_BOOK_GETTER, events), strict=True)
-    _put(columns, BOOK_FIELDS, rest)
+    columns["is_snapshot"] = np.array([type(e) is BookSnapshot for e in events], np.int64)
+    _put(columns, "depth", [e.depth for e in events])
+    _put(columns, "update_id", [e.update_id for e in events])
+    _put(columns, "sequence", [e.sequence for e in events])
+    _put(columns, "event_time", [e.event_time for e in events])
+    _put(columns, "sent_time", [e.sent_time for e in events])
+    _put(columns, "receive_time", [e.receive_time for e in events])
+    bids, asks = [e.bids for e in events], [e.asks for e in events]
     bid_count, ask_count = np.array(list(map(len, bids)), np.int64), np.array(list(map(len, asks)), np.int64)
     columns["bid_count"], columns["ask_count"] = bid_count, ask_count
     sides = chain.from_iterable(zip(bids, asks, strict=True))
@@ -299,28 +314,27 @@ def _books(events: Sequence[BookSnapshot | BookDelta], columns: dict[str, Column
             columns[name] = column
 
 
-_LIQUIDATION_GETTER = attrgetter("position_side", *LIQUIDATION_FIELDS)
-
-
 def _liquidations(events: Sequence[Liquidation], columns: dict[str, Column]) -> None:
-    sides, *rest = zip(*map(_LIQUIDATION_GETTER, events), strict=True)
     long = PositionSide.LONG
-    columns["is_long"] = np.array([side is long for side in sides], np.int64)
-    _put(columns, LIQUIDATION_FIELDS, rest)
+    columns["is_long"] = np.array([e.position_side is long for e in events], np.int64)
+    for name in LIQUIDATION_FIELDS:
+        _put(columns, name, list(map(attrgetter(name), events)))
 
 
-_TICKER_GETTER = attrgetter("tick_direction", *TICKER_TEXTS, *TICKER_NUMBERS)
+_TICKER_GETTERS = tuple((name, attrgetter(name)) for name in TICKER_NUMBERS)
 
 
 def _tickers(events: Sequence[Ticker], columns: dict[str, Column]) -> None:
-    directions, *rest = zip(*map(_TICKER_GETTER, events), strict=True)
+    directions = [e.tick_direction for e in events]
     if directions.count(None) < len(directions):
         number = _DIRECTION_NUMBER
         columns["tick_direction"] = np.array([0 if d is None else number[d._value_] for d in directions], np.int64)
-    for name, texts in zip(TICKER_TEXTS, rest, strict=False):
+    for name in TICKER_TEXTS:
+        texts = list(map(attrgetter(name), events))
         if texts.count(None) < len(texts):
-            columns[name] = list(texts)
-    _put(columns, TICKER_NUMBERS, rest[len(TICKER_TEXTS) :])
+            columns[name] = texts
+    for name, getter in _TICKER_GETTERS:
+        _put(columns, name, list(map(getter, events)))
 
 
 _FROM_EVENTS: dict[int, Callable[[Any, dict[str, Column]], None]] = {
