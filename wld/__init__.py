@@ -35,6 +35,7 @@ from wld.hookspecs import Sink, SinkContext, SinkSpec, Source, SourceContext, So
 from wld.packed import pack_events, unpack_events
 from wld.ring import Overflow, Ring, RingStatistics, Subscription
 from wld.tape.reader import Tape, open_tape
+from wld.tape.retention import parse_keep
 from wld.tape.writer import TapeWriter
 from wld.units import ABSENT, SCALE, format_fixed, parse_fixed
 
@@ -87,5 +88,6 @@ __all__ = [
     "open_tape",
     "pack_events",
     "parse_fixed",
+    "parse_keep",
     "unpack_events",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from wld import Batch, ConfigError, SinkContext, Subscription, TapeError, TapeWriter
+from wld import Batch, ConfigError, SinkContext, Subscription, TapeError, TapeWriter, parse_keep
 
 _log = logging.getLogger("wld.recorder")
 
@@ -20,6 +20,7 @@ WAITING_EVENTS = 50_000
 DRAIN_TIMEOUT_S = 30.0
 """The last flush and sync after a cancellation; a disk slower than this leaves its journal for the next start."""
 RETRY_S = 1.0
+SEAL_RETRY_S = 60.0
 SLOWEST_FLUSH_S = 3600.0
 
 
@@ -37,6 +38,8 @@ class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """`delta` keeps what the venue sent; `snapshot` writes the full book on each update."""
     on_error: str = "stop"
     """When the disk refuses: `stop` the run with status 1, or `retry` until it takes again."""
+    keep: str | None = None
+    """How much of the folder to keep, `30d` or `50GB`: older tapes are deleted, with a log line each. None: all."""
 
 
 class Recorder:
@@ -55,6 +58,10 @@ class Recorder:
             raise ConfigError(f"sinks.recorder.flush_interval: expected 0 to 3600 s, got {config.flush_interval}")
         if config.sync_interval < 0:
             raise ConfigError(f"sinks.recorder.sync_interval: expected 0 or more s, got {config.sync_interval}")
+        try:
+            self._keep = None if config.keep is None else parse_keep(config.keep)
+        except ValueError as error:
+            raise ConfigError(f"sinks.recorder.keep: {error}") from None
         self._config = config
         self._context = context
         self._waiting: list[Batch] = []
@@ -65,6 +72,9 @@ class Recorder:
         self._room = trio.Event()
         self._refused: str | None = None
         self._seal_refused = False
+        self._seal_again = 0.0
+        """Trio's clock: a refused seal is not tried before."""
+        self._retain_refused = False
 
     async def run(
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -107,6 +117,7 @@ class Recorder:
         try:
             for left in writer.recover():
                 _log.warning("recovered %s: %d torn bytes, sealed as %s", left.journal, left.torn_bytes, left.sealed)
+            self._retain(writer)
         except BaseException:
             writer.close(seal=False)
             raise
@@ -154,7 +165,7 @@ class Recorder:
                     _log.warning("the disk takes writes again")
                 self._refused = None
                 self._report(writer)
-                if writer.pending and not sealing.child_tasks:
+                if writer.pending and not sealing.child_tasks and trio.current_time() >= self._seal_again:
                     sealing.start_soon(self._seal, writer)
 
     async def _write(self, writer: TapeWriter) -> None:
@@ -182,12 +193,30 @@ class Recorder:
         try:
             await trio.to_thread.run_sync(writer.seal_pending)
         except TapeError as error:
-            # The journal is whole and stays; sealing is tried again after the next flush.
+            # The journal is whole and stays. Sealing is work: not each second on a disk that stays full.
             if not self._seal_refused:
-                _log.error("%s", error)
+                _log.error("%s; trying again each %g s", error, SEAL_RETRY_S)
             self._seal_refused = True
+            self._seal_again = trio.current_time() + SEAL_RETRY_S
         else:
             self._seal_refused = False
+            while writer.notes:
+                _log.error("%s", writer.notes.pop(0))
+            await trio.to_thread.run_sync(self._retain, writer)
+
+    def _retain(self, writer: TapeWriter) -> None:
+        """Give up tapes beyond `keep`; a refusal is logged once and costs nothing else."""
+        now = time.time_ns() if self._context.clock == "live" else writer.last_time
+        if self._keep is None or now is None:
+            return
+        try:
+            for gone in writer.retain(self._keep, now):
+                _log.warning("deleted %s, %d bytes: %s", gone.path, gone.bytes, gone.reason)
+            self._retain_refused = False
+        except TapeError as error:
+            if not self._retain_refused:
+                _log.error("%s", error)
+            self._retain_refused = True
 
     def _finish(self, writer: TapeWriter) -> None:
         try:
@@ -196,6 +225,7 @@ class Recorder:
             self._write_taken(writer)
         finally:
             writer.close()
+        self._retain(writer)
 
     def _report(self, writer: TapeWriter) -> None:
         self._context.status(

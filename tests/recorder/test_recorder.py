@@ -171,3 +171,29 @@ async def test_a_disk_that_is_behind_leaves_the_rest_to_the_ring(
     events: list[wld.Event] = [trade(i) for i in range(500)]
     await record(tmp_path, events)
     assert list(wld.open_tape(tmp_path)) == events
+
+
+async def test_only_so_much_is_kept_and_each_deletion_is_a_log_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour = 3_600_000_000_000
+    start = T0 // hour * hour
+    events: list[wld.Event] = [trade(i, start + i * hour) for i in range(5)]
+    await record(tmp_path, events, keep="2h")
+    assert [e.receive_time for e in wld.open_tape(tmp_path)] == [start + i * hour for i in (2, 3, 4)]
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("deleted ")]
+    assert len(lines) == 2
+    assert all("older than 2h" in line and "bytes" in line for line in lines)
+
+
+async def test_without_keep_nothing_is_ever_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hour = 3_600_000_000_000
+    events: list[wld.Event] = [trade(i, T0 + i * 1000 * hour) for i in range(3)]
+    await record(tmp_path, events)
+    assert list(wld.open_tape(tmp_path)) == events
+    assert not [r for r in caplog.records if "deleted" in r.getMessage()]
+
+
+def test_a_wrong_keep_names_its_key(tmp_path: Path) -> None:
+    with pytest.raises(wld.ConfigError, match=r'sinks.recorder.keep: expected an age such as "30d"'):
+        Recorder(RecorderConfig(keep="some"), context(tmp_path, Ring()))

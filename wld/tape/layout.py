@@ -25,7 +25,8 @@ SYNC = b"\xf7WB\n"
 
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 """No block is larger, stored or decoded; a reader refuses longer lengths before it allocates."""
-MAX_ROWS = MAX_BLOCK_BYTES // 8
+MAX_EVENTS = 65_536
+"""No block holds more; what a header claims bounds what a reader allocates."""
 
 HEADER, TRADE, BOOK, LIQUIDATION, TICKER, GAP, REPAIR, INSTRUMENT, META, CHECKPOINT, INDEX, FOOTER = range(1, 13)
 KIND_NAMES: Mapping[int, str] = {
@@ -130,7 +131,7 @@ def parse_header(header: bytes, offset: int) -> Block | None:
     symbol = header[HEADER_SIZE : HEADER_SIZE + length]
     if len(symbol) < length or zlib.crc32(symbol, zlib.crc32(header[: HEADER_SIZE - 4])) != checksum:
         return None
-    if own_offset != offset or zero or raw > MAX_BLOCK_BYTES or stored > MAX_BLOCK_BYTES:
+    if own_offset != offset or zero or count > MAX_EVENTS or raw > MAX_BLOCK_BYTES or stored > MAX_BLOCK_BYTES:
         return None
     try:
         text = symbol.decode()
@@ -201,7 +202,7 @@ def parse_index(index: Block, payload: bytes) -> list[Block]:
     for row, end in zip(rows, ends, strict=True):
         offset, kind, count, snapshots, first_time, last_time, first_number, last_number, name, length = row
         stored = end - offset - HEADER_SIZE - length
-        if offset < len(FILE_START) or not 0 <= stored <= MAX_BLOCK_BYTES:
+        if offset < len(FILE_START) or not 0 <= stored <= MAX_BLOCK_BYTES or not 0 <= count <= MAX_EVENTS:
             raise TapeDamaged("an index that is not of this file")
         blocks.append(
             Block(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from wld.errors import TapeError
-from wld.tape.seal import seal, sync_folder
-from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
+from wld.errors import TapeError, TapeVersion
+from wld.tape.seal import is_event, seal, sync_folder
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, Segment, sealed_twin
 
 
 class Recovered(Struct, frozen=True):
@@ -18,7 +18,7 @@ class Recovered(Struct, frozen=True):
     journal: str
     """Its name now: bytes unchanged, `.recovered`; readers ignore it."""
     sealed: str | None
-    """None where it held no whole block."""
+    """None where it held no event."""
     torn_bytes: int
     """Bytes after its last whole block."""
     damages: tuple[str, ...]
@@ -46,32 +46,33 @@ def recover(path: str | os.PathLike[str]) -> list[Recovered]:
 def _recover(journal: Path, folder: Path) -> Recovered:
     if not journal.name.endswith(JOURNAL_SUFFIX):
         raise TapeError(f"{journal}: not an open journal (*{JOURNAL_SUFFIX})")
-    segment = Segment(journal)
-    sealed: Path | None = _sealed_twin(segment, folder)
-    has_blocks = sum(1 for _ in segment.blocks(lambda _: True, check_all=True)) > 0
-    if sealed is None and has_blocks:
-        sealed = seal(journal)
-    kept = _free(journal)
     try:
-        os.rename(journal, kept)
-        sync_folder(folder)
-    except OSError as error:
-        raise TapeError(f"{journal}: cannot be renamed: {error.strerror}") from None
+        segment = Segment(journal)
+    except TapeVersion:
+        raise
+    except TapeError as error:
+        if not journal.is_file():
+            raise
+        # A file of somebody else under our name: aside, unchanged, so that it does not stop a recorder.
+        return Recovered(str(set_aside(journal)), None, 0, (str(error),))
+    sealed = sealed_twin(segment)
+    events = sum(block.count for block, _ in segment.blocks(is_event, check_all=True))
+    if sealed is None and events:
+        sealed = seal(journal).path
+    kept = set_aside(journal)
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
     return Recovered(str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in segment.damages))
 
 
-def _sealed_twin(segment: Segment, folder: Path) -> Path | None:
-    if not segment.header:
-        return None
-    stem = segment.path.name.removesuffix(JOURNAL_SUFFIX)
-    for candidate in sorted(folder.glob(f"{stem[:25]}*{SEALED_SUFFIX}")):
-        try:
-            if Segment(candidate).id == segment.id:
-                return candidate
-        except TapeError:
-            continue
-    return None
+def set_aside(journal: Path) -> Path:
+    """Rename a journal so that readers ignore it, its bytes unchanged; its new name. Raises: TapeError."""
+    kept = _free(journal)
+    try:
+        os.rename(journal, kept)
+        sync_folder(journal.parent)
+    except OSError as error:
+        raise TapeError(f"{journal}: cannot be renamed: {error.strerror}") from None
+    return kept
 
 
 def _free(journal: Path) -> Path:

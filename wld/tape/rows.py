@@ -17,7 +17,7 @@ from wld.tape.layout import Block, Draft
 from wld.tape.table import Numbered, Table
 from wld.units import ABSENT
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = layout.MAX_EVENTS
 BLOCK_BOOKS = 8192
 BLOCK_LEVELS = 1 << 18
 RECORD = np.dtype([("event_ms", "<i8"), ("price", "<i8"), ("size", "<i8"), ("flags", "u1")])
@@ -161,7 +161,7 @@ def _decode_table(block: Block, payload: bytes | codec.Parts, only: frozenset[st
             raise TapeDamaged("columns where JSON is expected")
         pairs = layout.parse_json(payload, _JSON_TYPES[block.kind])
         part = table.from_events(block.kind, [number for number, _ in pairs], [event for _, event in pairs])
-        _check_count(block, part)
+        _check(block, part, None)
         return part
     columns = codec.decode_columns(payload, None if only is None else stored(block.kind, only))
     symbols: Sequence[str] = [block.symbol]
@@ -175,15 +175,53 @@ def _decode_table(block: Block, payload: bytes | codec.Parts, only: frozenset[st
         if "event_ns" in columns:
             columns["event_time"] += columns.pop("event_ns")
     part = Table(block.kind, tuple(symbols), columns)
-    _check_count(block, part)
+    _check(block, part, only)
     return part
 
 
-def _check_count(block: Block, part: Table) -> None:
-    for name, column in part.columns.items():
-        if name not in table.LEVEL_COLUMNS and len(column) != block.count:
-            kind = layout.KIND_NAMES[block.kind]
-            raise TapeDamaged(f"a {kind} block holds {len(column)} rows of {name}, not {block.count}")
+def _check(block: Block, part: Table, only: frozenset[str] | None) -> None:
+    """Raises: TapeDamaged where columns that are whole do not make events: a tape may come from a stranger."""
+    name = layout.KIND_NAMES[block.kind]
+    for column, values in part.columns.items():
+        if column not in codec.LEVELS and len(values) != block.count:
+            raise TapeDamaged(f"a {name} block holds {len(values)} rows of {column}, not {block.count}")
+    required = _REQUIRED.get(block.kind, frozenset(("number",)))
+    missing = (required if only is None else required & only) - part.columns.keys()
+    if missing or not block.count:
+        raise TapeDamaged(f"a {name} block without {', '.join(sorted(missing)) or 'events'}")
+    if "number" in part.columns:
+        numbers = part.columns["number"]
+        if isinstance(numbers, list) or (np.diff(numbers) <= 0).any():
+            raise TapeDamaged(f"a {name} block whose ring numbers do not rise")
+        if (int(numbers[0]), int(numbers[-1])) != (block.first_number, block.last_number):
+            raise TapeDamaged(f"a {name} block whose header has other ring numbers")
+    if block.kind in table.RARE:
+        return
+    if block.flags & layout.MANY_SYMBOLS:
+        places = part.columns["symbol"]
+        if isinstance(places, list) or int(places.min()) < 0 or int(places.max()) >= len(part.symbols):
+            raise TapeDamaged(f"a {name} block with a symbol that it does not list")
+        if not all(isinstance(symbol, str) for symbol in part.symbols):
+            raise TapeDamaged(f"a {name} block with a symbol that is no text")
+    if "bid_count" in part.columns:
+        counts = [part.columns["bid_count"], part.columns["ask_count"]]
+        if any(isinstance(side, list) or int(side.min()) < 0 or int(side.max()) > codec.MAX_ROWS for side in counts):
+            raise TapeDamaged(f"a {name} block with impossible counts of levels")
+        levels = int(sum(int(np.asarray(side).sum()) for side in counts))
+        if any(len(part.columns[column]) != levels for column in codec.LEVELS if column in part.columns):
+            raise TapeDamaged(f"a {name} block whose levels are not as many as counted")
+
+
+_REQUIRED = {
+    layout.TRADE: frozenset(("number", "flags", "price", "size", "event_time", "receive_time")),
+    layout.BOOK: frozenset((
+        "number", "is_snapshot", "depth", "update_id", "receive_time", "bid_count", "ask_count", "level_price",
+        "level_size",
+    )),
+    layout.LIQUIDATION: frozenset(("number", "is_long", "size", "bankruptcy_price", "event_time", "receive_time")),
+    layout.TICKER: frozenset(("number", "receive_time")),
+}  # fmt: skip
+_REQUIRED[layout.CHECKPOINT] = _REQUIRED[layout.BOOK]
 
 
 def decode(block: Block, payload: bytes) -> list[Numbered]:

@@ -6,17 +6,18 @@ import contextlib
 import copy
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
 from wld.tape.layout import Block, Draft
-from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Damage, Segment
 from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
 
 GROUP_EVENTS = 262_144
@@ -89,7 +90,7 @@ def is_event(block: Block) -> bool:
 class BlockFile:
     """A file being written block by block; knows its end and what the index will say."""
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], metas: Sequence[Draft] = ()) -> None:
         self.path = path
         self.end = 0
         self.written: list[Draft] = []
@@ -98,7 +99,7 @@ class BlockFile:
         self._fd = os.open(path, flags, 0o644)
         try:
             self._write(layout.FILE_START)
-            self.put([layout.json_draft(layout.HEADER, header)])
+            self.put([layout.json_draft(layout.HEADER, header), *metas])
         except BaseException:
             os.close(self._fd)
             path.unlink(missing_ok=True)
@@ -158,11 +159,20 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def seal(journal: Path, books: Books | None = None) -> Path:
-    """Write the journal's events as a sealed file beside it and return that; the journal stays.
+class Sealed(Struct, frozen=True):
+    """What a journal became."""
 
-    Every whole block is kept; torn bytes at its end are not. Never overwrites: a taken name gets `_2`. `books` are
-    those at the end of the run's segment before, and are carried on to the end of this one.
+    path: Path
+    damages: tuple[Damage, ...]
+    """Places of the journal that could not be read; what was there is not in the sealed file."""
+
+
+def seal(journal: Path, books: Books | None = None) -> Sealed:
+    """Write the journal's events as a sealed file beside it; the journal stays.
+
+    Every whole block is kept; torn bytes at its end are not. The sealed file is read back before it gets its name.
+    Never overwrites: a taken name gets `_2`. `books` are those at the end of the run's segment before, and are carried
+    on to the end of this one.
 
     Raises:
         TapeError: it cannot be read or written; then no sealed file is left.
@@ -171,7 +181,7 @@ def seal(journal: Path, books: Books | None = None) -> Path:
     carried: Books = {} if books is None else copy.deepcopy(books)
     folder = journal.parent
     base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX)
-    working = folder / f"{base}.sealing"
+    working = folder / f"{base}{SEALING_SUFFIX}"
     try:
         working.unlink(missing_ok=True)
         target = BlockFile(working, {**segment.header, "format": layout.FORMAT_VERSION})
@@ -181,16 +191,29 @@ def seal(journal: Path, books: Books | None = None) -> Path:
             target.sync()
         finally:
             target.close()
+        _read_back(working, target)
         sealed = _publish(working, folder, base)
         sync_folder(folder)
-    except OSError as error:
+    except (OSError, TapeError) as error:
         with contextlib.suppress(OSError):
             working.unlink(missing_ok=True)
-        raise TapeError(f"{journal}: cannot be sealed: {error.strerror}; the journal stays readable") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TapeError(f"{journal}: cannot be sealed: {reason}; the journal stays readable") from None
     if books is not None:
         books.clear()
         books.update(carried)
-    return sealed
+    return Sealed(sealed, tuple(segment.damages))
+
+
+SEALING_SUFFIX = ".sealing"
+
+
+def _read_back(working: Path, target: BlockFile) -> None:
+    """Raises: TapeError where the disk gives back anything else than was written."""
+    segment = Segment(working)
+    blocks = sum(1 for _ in segment.blocks(lambda _: True, check_all=True))
+    if segment.damages or blocks != len(target.written):
+        raise TapeError(f"it reads back damaged ({segment.damages[0] if segment.damages else 'blocks are missing'})")
 
 
 def _copy(segment: Segment, target: BlockFile, books: Books) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +43,13 @@ class Damage(Struct, frozen=True):
 class Segment:
     """A tape file opened for reading. `damages` grows as its blocks are read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, found: bool = False) -> None:
+        """Open a tape; one that was `found` in a folder is damage where it cannot be read, not an error.
+
+        Raises:
+            TapeError: it cannot be read, or is no tape.
+            TapeVersion: it is of a format version this wld does not know.
+        """
         self.path = path
         self.is_journal = path.name.endswith((".open", RECOVERED_SUFFIX))
         self.damages: list[Damage] = []
@@ -48,12 +57,23 @@ class Segment:
         """Where an unsealed file's last whole block ends, if bytes follow it."""
         self.has_footer = False
         self.header: dict[str, Any] = {}
+        self.size = 0
+        self._foreign: str | None = None
+        """Why nothing of it can be read."""
         try:
             with path.open("rb", buffering=0) as file:
                 self.size = os.fstat(file.fileno()).st_size
                 self._open(file)
         except OSError as error:
-            raise TapeError(f"{path}: cannot be read: {error.strerror}") from None
+            if not found or isinstance(error, FileNotFoundError):
+                raise TapeError(f"{path}: cannot be read: {error.strerror}") from None
+            self._foreign = f"cannot be read: {error.strerror}"
+        except TapeVersion:
+            raise
+        except TapeError:
+            if not found:
+                raise
+            self._foreign = "not a wld tape"
 
     def _open(self, file: IO[bytes]) -> None:
         start = os.pread(file.fileno(), len(layout.FILE_START), 0)
@@ -72,6 +92,28 @@ class Segment:
         if not self.header:
             raise TapeError(f"{self.path}: not a wld tape")
 
+    @contextmanager
+    def _reading(self) -> Iterator[IO[bytes]]:
+        """The file, opened. A journal that was sealed meanwhile is read from its sealed file."""
+        if self._foreign is not None:
+            self.damage(0, self.size, self._foreign)
+            yield io.BytesIO()
+            return
+        try:
+            try:
+                file = self.path.open("rb", buffering=0)
+            except FileNotFoundError:
+                twin = sealed_twin(self) if self.is_journal else None
+                if twin is None:
+                    raise
+                self.path, self.is_journal = twin, False
+                file = self.path.open("rb", buffering=0)
+            with file:
+                self.size = os.fstat(file.fileno()).st_size
+                yield file
+        except OSError as error:
+            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+
     @property
     def id(self) -> str:
         """The same in a journal and in what it was sealed to; the path where the header is hurt."""
@@ -87,17 +129,17 @@ class Segment:
         stepped over. `wanted` must not look at lengths, codec or checksum, which the index does not know. After the
         last block of a sealed file stands its footer; a sealed file without one, or with bytes after it, is damaged.
         """
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                self.size = os.fstat(file.fileno()).st_size
-                index = None if check_all or start or self.is_journal else self._read_index(file)
-                if index is not None:
-                    self.has_footer = True
-                    yield from self._indexed(file, index, wanted)
-                else:
-                    yield from self._blocks(file, wanted, check_all, start)
-        except OSError as error:
-            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+        with self._reading() as file:
+            if self._foreign is not None:
+                return
+            if not self.is_journal:
+                start = 0  # it was a journal when `start` was noted
+            index = None if check_all or start or self.is_journal else self._read_index(file)
+            if index is not None:
+                self.has_footer = True
+                yield from self._indexed(file, index, wanted)
+            else:
+                yield from self._blocks(file, wanted, check_all, start)
 
     def headers(self, wanted: Callable[[Block], bool]) -> list[Block]:
         """What the headers of whole blocks say, those `wanted`, without their payloads."""
@@ -111,6 +153,11 @@ class Segment:
         for _ in self.blocks(note):
             pass
         return found
+
+    def index(self) -> list[Block] | None:
+        """What the index of a sealed file says of its blocks; None where there is none to be trusted."""
+        with self._reading() as file:
+            return None if self._foreign is not None else self._read_index(file)
 
     def _read_index(self, file: IO[bytes]) -> list[Block] | None:
         """What the index says of every block before it; None where there is none to be trusted."""
@@ -130,39 +177,34 @@ class Segment:
         self, wanted: Callable[[Block], bool], names: Callable[[Block], frozenset[str]]
     ) -> Iterator[tuple[Block, bytes | Parts]]:
         """As `blocks`, but of a sealed file's columns only those `names` are read."""
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                self.size = os.fstat(file.fileno()).st_size
-                index = None if self.is_journal else self._read_index(file)
-                if index is None:
-                    yield from self._blocks(file, wanted, False, 0)
-                    return
-                self.has_footer = True
-                for entry in index:
-                    if wanted(entry):
-                        part = self._read_parts(file, entry, names(entry))
-                        if part is not None:
-                            yield part
-        except OSError as error:
-            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+        with self._reading() as file:
+            if self._foreign is not None:
+                return
+            index = None if self.is_journal else self._read_index(file)
+            if index is None:
+                yield from self._blocks(file, wanted, False, 0)
+                return
+            self.has_footer = True
+            for entry in index:
+                if wanted(entry):
+                    part = self._read_parts(file, entry, names(entry))
+                    if part is not None:
+                        yield part
 
     def each_part(
         self, entries: Sequence[Block], names: frozenset[str], use: Callable[[int, Block, bytes | Parts], None]
     ) -> None:
         """Call `use(place in entries, block, its columns)` for each, some at a time in threads: checksums, zstd and
         numpy leave the interpreter to the others. `use` must not raise."""
-        try:
-            with self.path.open("rb", buffering=0) as file:
+        with self._reading() as file:
 
-                def one(place: int) -> None:
-                    part = self._read_parts(file, entries[place], names)
-                    if part is not None:
-                        use(place, *part)
+            def one(place: int) -> None:
+                part = self._read_parts(file, entries[place], names)
+                if part is not None:
+                    use(place, *part)
 
-                with ThreadPoolExecutor(_THREADS) as pool:
-                    list(pool.map(one, range(len(entries))))
-        except OSError as error:
-            raise TapeError(f"{self.path}: cannot be read: {error.strerror}") from None
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(one, range(len(entries))))
 
     def _read_parts(self, file: IO[bytes], entry: Block, names: frozenset[str]) -> tuple[Block, bytes | Parts] | None:
         fd = file.fileno()
@@ -336,13 +378,10 @@ def find_segments(paths: Paths) -> list[Segment]:
     found: list[Segment] = []
     for path in listed:
         if path.is_dir():
-            files = sorted(
-                (p for p in path.iterdir() if p.name.endswith((SEALED_SUFFIX, JOURNAL_SUFFIX))),
-                key=segment_order,
-            )
-            if not files:
+            inside = _in_folder(path)
+            if not inside:
                 raise TapeError(f"{path}: holds no tapes (market_data_*.bin)")
-            found += (Segment(p) for p in files)
+            found += inside
         elif path.exists():
             found.append(Segment(path))
         else:
@@ -352,6 +391,52 @@ def find_segments(paths: Paths) -> list[Segment]:
         if segment.id not in chosen or chosen[segment.id].is_journal:
             chosen[segment.id] = segment
     return list(chosen.values())
+
+
+def _in_folder(folder: Path) -> list[Segment]:
+    """Every tape there. A recorder may be at work: a journal that goes away while we look has become a sealed file."""
+    for _ in range(_LOOKS):
+        found: list[Segment] = []
+        try:
+            for path in tape_files(folder):
+                try:
+                    found.append(Segment(path, found=bool(_NAME.match(path.name))))
+                except TapeError:
+                    if path.exists() and _NAME.match(path.name):
+                        raise
+                    if not path.exists():
+                        break  # look again
+            else:
+                return found
+        except OSError as error:
+            raise TapeError(f"{folder}: cannot be read: {error.strerror}") from None
+    return found
+
+
+_LOOKS = 5
+
+
+def tape_files(folder: Path) -> list[Path]:
+    """The files of a folder that are tapes by their name, in order. Raises: OSError."""
+    names = (p for p in folder.iterdir() if p.name.endswith((SEALED_SUFFIX, JOURNAL_SUFFIX)) and not p.is_dir())
+    return sorted(names, key=segment_order)
+
+
+def sealed_twin(journal: Segment) -> Path | None:
+    """The sealed file that a journal became, beside it."""
+    if not journal.header:
+        return None
+    stem = journal.path.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX)
+    match = _NAME.match(stem + SEALED_SUFFIX)
+    base = match["base"] if match else stem
+    for candidate in sorted(journal.path.parent.glob(f"{glob.escape(base)}*{SEALED_SUFFIX}")):
+        try:
+            twin = Segment(candidate)
+        except TapeError:
+            continue
+        if twin.header.get("segment") == journal.header.get("segment"):
+            return candidate
+    return None
 
 
 def segment_order(path: Path) -> tuple[str, int, str]:

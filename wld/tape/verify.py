@@ -9,6 +9,7 @@ from msgspec import Struct
 from wld.errors import TapeDamaged, TapeError
 from wld.events import Gap
 from wld.tape import layout, rows, table
+from wld.tape.layout import Block
 from wld.tape.segment import Damage, Paths, Segment, find_segments
 from wld.tape.verdict import UNEXPLAINED, Ledger, TopicVerdict
 
@@ -85,7 +86,9 @@ def _check(segment: Segment, ledger: Ledger) -> FileReport:
     first: int | None = None
     last: int | None = None
     number = -1
+    seen: list[Block] = []
     for block, payload in segment.blocks(lambda _: True, check_all=True):
+        seen.append(block)
         if block.kind not in layout.EVENT_KINDS:
             continue
         try:
@@ -101,6 +104,23 @@ def _check(segment: Segment, ledger: Ledger) -> FileReport:
         first = block.first_time if first is None else min(first, block.first_time)
         last = block.last_time if last is None else max(last, block.last_time)
         ledger.see(part, run)
+    if not segment.is_journal and not segment.damages:
+        _check_index(segment, seen)
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
     state = "sealed" if not segment.is_journal else "torn" if torn else "open"
     return FileReport(str(segment.path), state, segment.size, events, first, last, torn, run)
+
+
+def _check_index(segment: Segment, seen: list[Block]) -> None:
+    """Readers go by the index: one that does not say what stands there would hide events."""
+    index = segment.index()
+    listed = [block for block in seen if block.kind not in (layout.INDEX, layout.FOOTER)]
+    if index is None or [_place(block) for block in index] != [_place(block) for block in listed]:
+        segment.damage(0, segment.size, "the index is not of these blocks")
+
+
+def _place(block: Block) -> tuple[object, ...]:
+    return (
+        block.offset, block.end, block.kind, block.symbol, block.count, block.snapshots, block.first_time,
+        block.last_time, block.first_number, block.last_number,
+    )  # fmt: skip

@@ -23,9 +23,10 @@ from wld.errors import BookInvalid, TapeError, TapeLocked
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
-from wld.tape.recovery import Recovered, recover
-from wld.tape.seal import BlockFile, seal, sync_folder
-from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX
+from wld.tape.recovery import Recovered, recover, set_aside
+from wld.tape.retention import Keep, Removed, retain
+from wld.tape.seal import BlockFile, Sealed, seal, sync_folder
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment, sealed_twin
 from wld.tape.table import Collector
 from wld.units import SCALE
 
@@ -79,6 +80,8 @@ class TapeWriter:
         self.events = 0
         self.bytes = 0
         self.files: list[str] = []
+        self.notes: list[str] = []
+        """What a person should hear of; whoever tells it empties the list."""
         self.pending: list[Path] = []
         """Finished journals that wait for `seal_pending`."""
         self._about = {"run": uuid.uuid4().hex, "source": source, "clock": clock, "wld": wld_version}
@@ -100,6 +103,11 @@ class TapeWriter:
     def recover(self) -> list[Recovered]:
         """Seal what an earlier recorder left open; call it before the first `append`."""
         return recover(self.data_dir)
+
+    @property
+    def last_time(self) -> int | None:
+        """A receive time not long before the latest event's, ns: the start of the open interval; None before one."""
+        return None if self._slot is None else self._slot * self._interval
 
     @property
     def path(self) -> Path | None:
@@ -217,14 +225,29 @@ class TapeWriter:
         """Seal finished journals; may run in another thread than `append`. Raises: TapeError."""
         while self.pending:
             journal = self.pending[0]
-            sealed = seal(journal, self._sealed_books)
-            try:
-                journal.unlink()
-                sync_folder(self.data_dir)
-            except OSError as error:
-                raise _failed(journal, error) from error
-            self.files.append(str(sealed))
+            # A twin is there where the journal could not be deleted the last time.
+            twin = sealed_twin(Segment(journal))
+            sealed = Sealed(twin, ()) if twin else seal(journal, self._sealed_books)
+            if sealed.damages:
+                kept = set_aside(journal)
+                self.notes.append(
+                    f"{kept}: {len(sealed.damages)} damaged places are not in {sealed.path}: {sealed.damages[0]}"
+                )
+            else:
+                try:
+                    journal.unlink()
+                    sync_folder(self.data_dir)
+                except OSError as error:
+                    raise _failed(journal, error) from error
+            self.files.append(str(sealed.path))
             self.pending.pop(0)
+
+    def retain(self, keep: Keep, now_ns: int) -> list[Removed]:
+        """Delete the oldest tapes of the folder beyond `keep`, never the open journal; see `wld.tape.retention`.
+
+        May run in another thread than `append`. Raises: TapeError.
+        """
+        return retain(self.data_dir, keep, now_ns)
 
     def _open_journal(self, first_time: int) -> None:
         minute = datetime.fromtimestamp(layout.clamp(max(first_time, 0)) // _MINUTE_NS * 60, UTC)
@@ -241,14 +264,12 @@ class TapeWriter:
             path = self.data_dir / f"{base}{JOURNAL_SUFFIX}"
             if _is_taken(self.data_dir, base):
                 continue
+            metas = [
+                layout.json_draft(layout.META, {"instrument": msgspec.to_builtins(i)}, symbol=i.symbol)
+                for i in self._instruments.values()
+            ]
             try:
-                self._journal = BlockFile(path, header)
-                self._journal.put(
-                    [
-                        layout.json_draft(layout.META, {"instrument": msgspec.to_builtins(i)}, symbol=i.symbol, count=1)
-                        for i in self._instruments.values()
-                    ]
-                )
+                self._journal = BlockFile(path, header, metas)
                 sync_folder(self.data_dir)
             except FileExistsError:
                 continue
