@@ -242,12 +242,18 @@ def merge(paths: tuple[str, ...], out: str, as_json: bool) -> int:
 @click.option("--end", default=None, help="Receive time before.")
 @click.option("--datasets", default=None, help="Such as trades,depth (default: all that the format has).")
 @click.option("--numbers", default="decimal", show_default=True, help="decimal, int64 (at 1e-8) or float.")
+@click.option("--engine", default="local", show_default=True, help="local, or dask: on a cluster that is there.")
+@click.option("--scheduler", default=None, help="Of the Dask cluster, such as tcp://127.0.0.1:8786.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def export(paths: tuple[str, ...], form: str, out: str, as_json: bool, **flags: str | None) -> int:
+def export(
+    paths: tuple[str, ...], form: str, out: str, engine: str, scheduler: str | None, as_json: bool, **flags: Any
+) -> int:
     """Write tapes as Parquet, CSV, hftbacktest's npz or flat C structs."""
+    from wld.engines import open_engine
     from wld.tape import show
 
-    return show.export(paths, form, out, as_json=as_json, say=click.echo, **flags)
+    with open_engine(engine, scheduler) as map_units:
+        return show.export(paths, form, out, as_json=as_json, say=click.echo, map_units=map_units, **flags)
 
 
 @cli.command()

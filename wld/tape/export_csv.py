@@ -31,10 +31,12 @@ class Writer:
         name = f"{symbol or 'all'}_{dataset}.csv"
         columns = [_texts(field, self._unit.numbers) for field in fields]
         text = "\n".join(map(",".join, zip(*columns, strict=True)))
+        mode = "ab"
         if name not in self._begun:
             self._begun.add(name)
+            mode = "wb"  # a unit may run twice: what a dead worker wrote is not kept
             text = ",".join(field.name for field in fields) + "\n" + text
-        with piece(self._unit, name).open("ab") as file:  # not kept open: symbols may outnumber the handles
+        with piece(self._unit, name).open(mode) as file:  # not kept open: symbols may outnumber the handles
             file.write((text + "\n").encode())
         return len(columns[0])
 

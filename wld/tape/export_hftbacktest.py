@@ -51,6 +51,7 @@ class Writer:
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
+        self._begun: set[str] = set()
         self._waiting: dict[str, list[tuple[npt.NDArray[np.int64], Rows]]] = {}
         self._count = 0
         self._depths: dict[str, int] = {}
@@ -87,7 +88,9 @@ class Writer:
             days = rows["local_ts"][:cut] // _DAY_NS
             for day in np.unique(days).tolist():
                 name = f"{symbol}_{str(np.datetime64(day, 'D')).replace('-', '')}.rows"
-                with piece(self._unit, name).open("ab") as file:
+                mode = "ab" if name in self._begun else "wb"  # a unit may run twice: begin afresh
+                self._begun.add(name)
+                with piece(self._unit, name).open(mode) as file:
                     file.write(rows[:cut][days == day].tobytes())
             self._waiting[symbol] = [(numbers[cut:], rows[cut:])] if cut < len(rows) else []
             self._count += len(rows) - cut

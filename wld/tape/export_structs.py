@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError
@@ -45,6 +45,7 @@ def run_unit(unit: Unit, progress: Progress) -> UnitResult:
     damages: list[str] = []
     books: dict[tuple[str, int], OrderBook] = {}
     files: dict[str, BinaryIO] = {}
+    begun: set[str] = set()
     folder = Path(unit.folder)
 
     def write(symbol: str, record: bytes) -> None:
@@ -52,7 +53,9 @@ def run_unit(unit: Unit, progress: Progress) -> UnitResult:
         if file is None:
             if len(files) >= _MOST_OPEN:
                 files.pop(next(iter(files))).close()
-            file = files[symbol] = (folder / f"{symbol}.bin").open("ab")
+            mode = "ab" if symbol in begun else "wb"  # a unit may run twice: begin afresh
+            begun.add(symbol)
+            file = files[symbol] = cast(BinaryIO, (folder / f"{symbol}.bin").open(mode))
         file.write(record)
 
     try:

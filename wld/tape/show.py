@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -202,6 +203,7 @@ def export(
     end: str | None = None,
     datasets: str | None = None,
     numbers: str | None = None,
+    map_units: Callable[..., Any] | None = None,
 ) -> int:
     """Export, with a progress bar on a terminal; status 0, or 1 where parts of the tapes were damaged.
 
@@ -226,6 +228,7 @@ def export(
             end=before,
             datasets=chosen,
             numbers=numbers or "decimal",
+            map_units=map_units,
             progress=bar.advance,
         )
     if as_json:
