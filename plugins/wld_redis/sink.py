@@ -36,7 +36,7 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Events gather for so long, or until `block_events` have come: one entry holds them."""
     block_events: Annotated[int, Meta(ge=1, le=20_000)] = 2_000
     max_entries: Annotated[int, Meta(ge=10)] = 36_000
-    """The stream's length; older entries go. At the default interval an hour, some 100 MB a busy symbol."""
+    """The stream's length; older entries go. At the default interval an hour."""
     checkpoint_interval: Positive = 30.0
     """How often books, tickers and instruments are written whole for readers that join."""
 
