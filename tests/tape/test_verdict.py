@@ -88,6 +88,15 @@ def test_a_repair_closes_its_gap_and_only_in_its_own_run(tmp_path: Path) -> None
     assert len(report.repaired) == 1
 
 
+def test_a_repair_of_a_hole_in_all_topics_brings_back_trades_and_nothing_else(tmp_path: Path) -> None:
+    events = [trade(0), book(0, 1, is_snapshot=True), gap(1, 2, 3), trade(2.5), repair(1, 3), trade(4)]
+    report = judge(tmp_path, events)
+    assert of(report, "AUSDT", "publicTrade").is_complete
+    assert [h.reason for h in of(report, "AUSDT", "orderbook.50").holes] == ["disconnect"]
+    assert not report.is_complete
+    assert len(report.repaired) == 1
+
+
 def test_a_partial_repair_leaves_what_remains(tmp_path: Path) -> None:
     report = judge(tmp_path, [trade(0), gap(1, 2, 3, missed=9), repair(1, 3, remaining=4), trade(4)])
     assert [h.missed for h in of(report, "AUSDT", "publicTrade").holes] == [4]

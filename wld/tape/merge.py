@@ -102,7 +102,12 @@ class _Recording:
                 pauses.append(Hole(before, first - offset, None, place))
             before = max(before, last - offset)
         pauses.append(Hole(before, FAR, None, len(self._spans)))
-        return Side(gaps, [key in closed for key in keys], pauses)
+        # Only trades can be fetched: of a hole in all topics the rest stays one.
+        is_closed = [
+            key in closed and hole.gap is not None and hole.gap.topic is not None
+            for key, hole in zip(keys, gaps, strict=True)
+        ]
+        return Side(gaps, is_closed, pauses)
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """(run, event) in ring order."""

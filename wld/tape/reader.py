@@ -356,8 +356,11 @@ class Tape:
                         books.setdefault(event.depth, OrderBook(symbol)).apply(event)
         return books
 
-    def summary(self) -> TapeSummary:
-        """Counts by kind and symbol, first and last times, bytes, gaps; from block headers where they suffice."""
+    def summary(self, *, raise_damaged: bool = True) -> TapeSummary:
+        """Counts by kind and symbol, first and last times, bytes, gaps; from block headers where they suffice.
+
+        Without `raise_damaged`, of what is whole; `segments` know what is not.
+        """
         by_symbol: dict[str, dict[str, int]] = {}
         files: list[FileSummary] = []
         gaps: list[Gap] = []
@@ -392,7 +395,8 @@ class Tape:
                 counts[kind] = counts.get(kind, 0) + count
         starts = [file.first_time for file in files if file.first_time is not None]
         ends = [file.last_time for file in files if file.last_time is not None]
-        raise_damages(self.segments)
+        if raise_damaged:
+            raise_damages(self.segments)
         return TapeSummary(
             counts, by_symbol, sum(file.events for file in files), min(starts, default=None),
             max(ends, default=None), sum(file.bytes for file in files), tuple(gaps), tuple(repairs), tuple(files),

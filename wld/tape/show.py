@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -13,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from wld.errors import ConfigError
 from wld.events import KINDS, Gap
 from wld.tape import export as exporting
+from wld.tape import layout, recovery
 from wld.tape import merge as merging
-from wld.tape import recovery
 from wld.tape.progress import Bar, interruptible
 from wld.tape.reader import TapeSummary, open_tape
+from wld.tape.segment import Segment
 from wld.tape.verdict import NOT_RECORDED, TopicVerdict
 from wld.tape.verify import VerifyReport
 from wld.tape.verify import verify as check
@@ -48,10 +53,10 @@ def _size(count: int) -> str:
     raise AssertionError
 
 
-def _print(table: Table, out: Out) -> None:
+def _print(table: Table, out: Out, width: int = _WIDTH) -> None:
     text = StringIO()
-    Console(file=text, width=_WIDTH).print(table)
-    out(text.getvalue().rstrip())
+    Console(file=text, width=width, force_terminal=sys.stdout.isatty()).print(table)
+    out("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))
 
 
 def gap_line(gap: Gap) -> str:
@@ -65,32 +70,129 @@ def gap_line(gap: Gap) -> str:
 
 
 def inspect(paths: Sequence[str], *, as_json: bool, out: Out) -> int:
-    """Print what tapes hold; status 0. Raises: TapeError, TapeDamaged."""
-    summary = open_tape([Path(p) for p in paths]).summary()
+    """Print what tapes hold, every byte checked; status 0, or 1 where something is damaged. Raises: TapeError."""
+    tapes: list[str | os.PathLike[str]] = [Path(p) for p in paths]
+    summary = open_tape(tapes).summary(raise_damaged=False)
+    raw_bytes, torn_bytes = 0, 0
+    damages: list[str] = []
+    with Bar("inspect") as bar:
+        segments = open_tape(tapes).segments
+        bar.total(sum(segment.size for segment in segments))
+        for segment in segments:
+            raw_bytes += _check_bytes(segment)
+            torn_bytes += 0 if segment.torn_at is None else segment.size - segment.torn_at
+            damages += map(str, segment.damages)
+            bar.advance(segment.size)
     if as_json:
-        out(json.dumps(msgspec.to_builtins(summary)))
-        return 0
-    _inspect_table(summary, out)
-    return 0
+        reasons = dict(Counter(gap.reason.value for gap in summary.gaps))
+        per_event = summary.bytes / summary.events if summary.events else None
+        body = {
+            **msgspec.to_builtins(summary), "gap_reasons": reasons, "bytes_per_event": per_event,
+            "raw_bytes": raw_bytes, "torn_bytes": torn_bytes, "damages": damages, "intact": not damages,
+        }  # fmt: skip
+        out(json.dumps(body))
+    else:
+        _inspect_text(summary, raw_bytes, torn_bytes, damages, out)
+    return 1 if damages else 0
 
 
-def _inspect_table(summary: TapeSummary, out: Out) -> None:
+def _check_bytes(segment: Segment) -> int:
+    """Check every byte of a file; returns what its events would take as plain columns."""
+    raw = 0
+
+    def note(block: layout.Block) -> bool:
+        nonlocal raw
+        if block.kind in layout.EVENT_KINDS:
+            raw += block.raw_length
+        return False
+
+    for _ in segment.blocks(note, check_all=True):
+        pass
+    return raw
+
+
+def _inspect_text(summary: TapeSummary, raw_bytes: int, torn_bytes: int, damages: Sequence[str], out: Out) -> None:
     span = 0.0
     if summary.first_time is not None and summary.last_time is not None:
         span = (summary.last_time - summary.first_time) / 1e9
-    for file in summary.files:
-        out(f"{file.path}  {_size(file.bytes)}  {file.state}  {file.events} events")
-    per_event = f", {summary.bytes / summary.events:.1f} bytes an event" if summary.events else ""
-    out(f"{_when(summary.first_time)} to {_when(summary.last_time)} ({span:.1f} s){per_event}")
-    kinds = [kind for kind in KINDS if summary.counts.get(kind)]
-    table = Table("symbol", *kinds, "all", "a second")
-    rows = sorted(summary.by_symbol.items())
-    for symbol, counts in [*rows, ("all", summary.counts)]:
-        total = sum(counts.values())
-        rate = f"{total / span:.1f}" if span else "-"
-        table.add_row(symbol or "(all)", *(str(counts.get(kind, 0)) for kind in kinds), str(total), rate)
-    _print(table, out)
+    files = summary.files
+    hidden = len(files) - 2 * _FEW_FILES
+    for i, file in enumerate(files):
+        if hidden <= 1 or i < _FEW_FILES or i >= len(files) - _FEW_FILES:
+            out(f"{file.path}  {_size(file.bytes)}  {file.state}  {file.events:,} events")
+        elif i == _FEW_FILES:
+            out(f"… and {hidden} more files")
+    out(f"{_when(summary.first_time)} to {_when(summary.last_time)} ({_length(span)})")
+    rate = f", {summary.events / span:,.1f} a second" if span else ""
+    out(f"{summary.events:,} events{rate}")
+    if summary.events:
+        share = f", {100 * summary.bytes / raw_bytes:.1f} % of plain columns" if raw_bytes else ""
+        out(f"{_size(summary.bytes)}, {summary.bytes / summary.events:.1f} bytes an event{share}")
+    header = summary.header
+    if header:
+        out(
+            f"recorded by wld {header.get('wld', '?')} from {header.get('source', '?')}, {header.get('clock', '?')} clock"
+        )
+    _print_counts(summary, span, out)
+    if summary.gaps:
+        counts = Counter(gap.reason.value for gap in summary.gaps)
+        out("gaps by reason: " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()))
+        closed = {repair.gap_id for repair in summary.repairs if repair.remaining == 0}
+        if closed:
+            out(f"{len(closed)} of them repaired")
     _print_gaps(summary.gaps, out)
+    if torn_bytes:
+        out(f"{torn_bytes} bytes after the last whole block of an open file")
+    for damage in damages:
+        out(f"DAMAGED {damage}")
+    places = f"damaged in {len(damages)} place{'s' * (len(damages) > 1)}"
+    out("intact: every checksum is right" if not damages else f"{places}; what is whole is counted above")
+
+
+_FEW_FILES = 3
+_MOST_SYMBOLS = 30
+_KINDS_BY_WEIGHT = ("trade", "book_delta", "ticker", "liquidation", "book_snapshot", "gap", "repair", "instrument")
+
+
+def _print_counts(summary: TapeSummary, span: float, out: Out) -> None:
+    """Events by symbol and kind; on a narrow terminal the least telling columns are left out, which is said."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    symbols = sorted(summary.by_symbol.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    shown = [*symbols[:_MOST_SYMBOLS], ("all", summary.counts)] if len(symbols) > 1 else symbols
+    kinds = [kind for kind in KINDS if summary.counts.get(kind)]
+    left_out: list[str] = []
+    while True:
+        cells = [["symbol", *(kind.replace("_", " ") for kind in kinds), "all", "a second"]]
+        for symbol, counts in shown:
+            total = sum(counts.values())
+            rate = f"{total / span:,.1f}" if span else "-"
+            cells.append([symbol or "(none)", *(f"{counts.get(kind, 0):,}" for kind in kinds), f"{total:,}", rate])
+        if not kinds or sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) + 1 <= width:
+            break
+        least = max(kinds, key=_KINDS_BY_WEIGHT.index)
+        kinds.remove(least)
+        left_out.append(least.replace("_", " "))
+    table = Table(box=box.ROUNDED if sys.stdout.isatty() else None, pad_edge=sys.stdout.isatty())
+    for i, name in enumerate(cells[0]):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in cells[1:]:
+        table.add_row(*row)
+    _print(table, out, width)
+    if len(symbols) > _MOST_SYMBOLS:
+        out(f"… and {len(symbols) - _MOST_SYMBOLS} more symbols (--json lists all)")
+    if left_out:
+        out(f"left out for width: {', '.join(left_out)} (--json has all)")
+
+
+def _length(seconds: float) -> str:
+    """A duration for a person: `19.9 s`, `2 h 03 min`, `5 d 07 h`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 120:
+        return f"{minutes} min {int(seconds % 60):02d} s"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24:02d} h"
 
 
 def _print_gaps(gaps: Sequence[Gap], out: Out) -> None:
@@ -103,7 +205,10 @@ def _print_gaps(gaps: Sequence[Gap], out: Out) -> None:
 
 def verify(paths: Sequence[str], *, complete: bool, as_json: bool, out: Out) -> int:
     """Print whether tapes are intact; status 0, or 1 where damaged (with `complete`, where anything is missing)."""
-    report = check([Path(p) for p in paths])
+    tapes: list[str | os.PathLike[str]] = [Path(p) for p in paths]
+    with Bar("verify") as bar:
+        bar.total(sum(segment.size for segment in open_tape(tapes).segments))
+        report = check(tapes, bar.advance)
     status = 0 if (report.is_complete if complete else report.is_intact) else 1
     if as_json:
         body = msgspec.to_builtins(report)

@@ -1,7 +1,8 @@
 """Owns the verdict on what a tape holds: per symbol and topic, complete from when to when, or the exact holes. Pure.
 
 Does not read files: `wld.tape.verify` shows it every block. A hole is an open Gap (no Repair closed it), a book whose
-update ids skip with no Gap to say so, or time between two recordings.
+update ids skip with no Gap to say so, or time between two recordings. A Repair brings back trades: of a Gap in all
+topics the other topics keep their hole.
 """
 
 from __future__ import annotations
@@ -210,13 +211,13 @@ class Ledger:
             if gap.topic not in (None, topic) or gap.symbol not in (None, symbol):
                 continue
             own.append((run, number))
-            if self._is_closed(run, gap):
+            if self._is_closed(run, gap) and (topic == _TOPIC[layout.TRADE] or gap.topic is not None):
                 repaired += 1
                 continue
             repair = self._repairs.get((run, gap.gap_id))
             first = gap.receive_time if gap.first_time is None else gap.first_time
             last = gap.receive_time if gap.last_time is None else gap.last_time
-            missed = gap.missed if repair is None or repair.remaining is None else repair.remaining
+            missed = gap.missed if repair is None or not repair.remaining else repair.remaining
             if gap.symbol is not None or (span[0] <= last and first <= span[1]):
                 holes.append(Hole(gap.reason.value, min(first, last), max(first, last), missed))
         for skip in self._skips.get((symbol, topic), ()):

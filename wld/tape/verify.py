@@ -11,7 +11,7 @@ from wld.events import Gap
 from wld.tape import layout, rows, table
 from wld.tape.layout import Block
 from wld.tape.segment import Damage, Paths, Segment, find_segments
-from wld.tape.verdict import UNEXPLAINED, Ledger, TopicVerdict
+from wld.tape.verdict import Ledger, TopicVerdict
 
 
 class FileReport(Struct, frozen=True):
@@ -50,11 +50,7 @@ class VerifyReport(Struct, frozen=True):
     @property
     def is_complete(self) -> bool:
         """Whether it is intact and no hole in the feed is left."""
-        return (
-            self.is_intact
-            and not self.gaps
-            and not any(hole.reason == UNEXPLAINED for topic in self.topics for hole in topic.holes)
-        )
+        return self.is_intact and not self.gaps and all(topic.is_complete for topic in self.topics)
 
 
 def verify(paths: Paths, progress: Callable[[int], object] = lambda _: None) -> VerifyReport:
