@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -317,6 +318,38 @@ def new_plugin(name: str, directory: str) -> int:
         f"  wld --source sim --sinks {name} --duration 10s"
     )
     return 0
+
+
+@cli.command()
+@click.option("--data-dir", help="Folder of the recorder's tapes (default: the configured one).")
+@click.option("--max-age", default="30s", show_default=True, help="The longest silence of the recorder itself.")
+@click.option("--max-event-age", default="2m", show_default=True, help="The longest time without an event.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def health(context: click.Context, data_dir: str | None, max_age: str, max_event_age: str, as_json: bool) -> int:
+    """Say whether the recorder of a folder is well: status 0, or 1 and why not."""
+    from wld import health as own
+
+    ages: dict[str, float] = {}
+    for flag, text in (("--max-age", max_age), ("--max-event-age", max_event_age)):
+        try:
+            ages[flag] = configuration.parse_duration(text)
+        except ValueError as error:
+            raise ConfigError(f"{flag}: {error}") from None
+    folder = Path(data_dir or load_config(context.find_root()).data_dir)
+    found = own.read(folder)
+    now = time.time_ns()
+    wrong = own.judge(
+        found, now, is_alive=own.is_process(found.pid), max_age_s=ages["--max-age"],
+        max_event_age_s=ages["--max-event-age"],
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"is_well": not wrong, "wrong": wrong, **msgspec.to_builtins(found)}))
+    elif wrong:
+        click.echo(f"{folder}: {'; '.join(wrong)}")
+    else:
+        click.echo(own.line(found, now))
+    return 1 if wrong else 0
 
 
 @cli.command()

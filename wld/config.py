@@ -59,6 +59,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds between the first connections of the lines."""
     connection_max_age: float = 6 * 3600.0
     """Seconds after which a line is opened anew, one at a time and only while the others carry everything."""
+    ca_file: str | None = None
+    """PEM file of the authorities to trust instead of the system's, for private endpoints; TLS is always verified."""
     repair: bool = True
     """Fetch the trades that a Gap cost from REST, as far back as the venue's last 1,000 go."""
     connection_hold: float = 10.0

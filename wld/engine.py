@@ -6,7 +6,7 @@ Does not own how they are supervised (service), which source a name means (sourc
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import wld
 from wld import plugins, process
 from wld.config import Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
+from wld.health import Keeper
 from wld.hookspecs import SinkContext, Source, SourceContext
 from wld.isolation import IsolatedSink
 from wld.positions import Positions
@@ -65,9 +66,11 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         if name in specs and specs[name].needs_screen:
             where = config.origin(f"sinks.{name}.isolate")
             raise ConfigError(f"{where}: expected false, because this sink draws on the screen")
+    beside: list[Callable[[], Awaitable[None]]] = []
     service = Service(
         source,
         entries,
+        beside=beside,
         drain_timeout=config.drain_timeout,
         duration=config.duration,
         watch=partial(watch_loop, specs),
@@ -107,6 +110,10 @@ def assemble(config: Config, source: Source | None = None) -> Service:
             )
         )
     entries.append(SinkEntry("status", lambda: status, capacity=1_000_000))
+    is_recording = clock == "live" and any(spec.critical for spec in specs.values())
+    figures = getattr(source, "figures", dict)
+    keeper = Keeper(Path(config.data_dir) if is_recording else None, service, status, figures)
+    beside.append(keeper.run)
     return service
 
 

@@ -31,6 +31,9 @@ class Status:
         self._total: Counter[str] = Counter()
         self._lags: list[int] = []
         self._sinks: dict[str, Mapping[str, Any]] = {}
+        self.last_receive_time: int | None = None
+        """Of the latest event, ns since the Unix epoch."""
+        self.last_gap_time: int | None = None
 
     def report(self, name: str, figures: Mapping[str, Any]) -> None:
         """What a sink says of itself; the latest is shown."""
@@ -42,8 +45,19 @@ class Status:
 
     @property
     def totals(self) -> Mapping[str, int]:
-        """Events by kind since the start."""
+        """Events by kind since the start, the current interval left out until it ends."""
         return self._total
+
+    @property
+    def events(self) -> int:
+        """Events since the start."""
+        return sum(self._total[kind] + self._counts[kind] for kind in KINDS)
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """Gaps since the start, by reason."""
+        both = self._total + self._counts
+        return {kind[4:]: n for kind, n in both.items() if kind.startswith("gap:")}
 
     async def run(
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -58,6 +72,7 @@ class Status:
         self._total.update(self._counts)
 
     def _count(self, batch: Batch) -> None:
+        self.last_receive_time = batch.last_receive_time
         tables, rows = batch.tables, cast(Iterable[Event], batch)
         if tables is not None:
             rows = (event for _, event in tables.rows)
@@ -76,6 +91,7 @@ class Status:
             self._counts[kind] += 1
             if isinstance(event, Gap):
                 self._counts[f"gap:{event.reason.value}"] += 1
+                self.last_gap_time = event.receive_time
             elif isinstance(event, Trade) and event.sent_time is not None:
                 self._lags.append(event.receive_time - event.sent_time)
         if len(self._lags) > MOST_LAGS:

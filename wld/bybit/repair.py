@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 import trio
@@ -17,7 +18,7 @@ from msgspec import structs
 
 from wld.bybit.backoff import Backoff, RequestGate
 from wld.bybit.decoder import Hole, LastTrade
-from wld.bybit.rest import TRADES_LIMIT, open_rest
+from wld.bybit.rest import TRADES_LIMIT, BybitRest
 from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
 from wld.events import Event, Repair, Trade
@@ -91,7 +92,7 @@ class Repairer:
 
     def __init__(
         self,
-        rest_url: str,
+        open_api: Callable[[], AbstractAsyncContextManager[BybitRest]],
         gate: RequestGate,
         clock: ReceiveClock,
         publish: Callable[[list[Event]], object],
@@ -99,7 +100,7 @@ class Repairer:
         luck: Callable[[], float],
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._rest_url = rest_url
+        self._open_api = open_api
         self._gate = gate
         self._clock = clock
         self._publish = publish
@@ -161,7 +162,7 @@ class Repairer:
         for _ in range(ATTEMPTS):
             await trio.sleep(self._gate.closed_for(trio.current_time()))
             try:
-                async with open_rest(self._rest_url, self._gate) as rest:
+                async with self._open_api() as rest:
                     return await rest.recent_trades(symbol, self._clock.now())
             except RetryableSourceError as error:
                 failure = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -209,7 +210,11 @@ def to_instrument(item: dict[str, Any], tiers: Sequence[MarginTier], receive_tim
 
 
 @asynccontextmanager
-async def open_rest(base_url: str, gate: RequestGate | None = None) -> AsyncIterator[BybitRest]:
+async def open_rest(
+    base_url: str, gate: RequestGate | None = None, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[BybitRest]:
     """A client on one base URL, closed at the end of the block."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, headers={"User-Agent": "wld"}) as client:
+    verify = trust or True
+    headers = {"User-Agent": "wld"}
+    async with httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT_S, headers=headers, verify=verify) as client:
         yield BybitRest(client, gate)

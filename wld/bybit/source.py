@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 
 import trio
@@ -20,6 +21,7 @@ from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topi
 from wld.bybit.repair import Repairer
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
 from wld.bybit.transport import Connect, Frame, FrameStream, make_connect
+from wld.bybit.trust import ssl_context
 from wld.clock import ReceiveClock
 from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
@@ -74,7 +76,8 @@ class BybitSource:
     ) -> None:
         self._config = config
         self._url, self._rest_url = urls or endpoints(config)
-        self._connect = connect or make_connect(config)
+        self._trust = ssl_context(config.ca_file)
+        self._connect = connect or make_connect(config, self._trust)
         self._clock = clock or ReceiveClock()
         self._luck = luck
         self._budget = ConnectionBudget()
@@ -101,7 +104,13 @@ class BybitSource:
         try:
             async with trio.open_nursery() as nursery:
                 if self._config.repair:
-                    self._repairer = Repairer(self._rest_url, self._gate, self._clock, ring.publish, luck=self._luck)
+                    self._repairer = Repairer(
+                        partial(open_rest, self._rest_url, self._gate, self._trust),
+                        self._gate,
+                        self._clock,
+                        ring.publish,
+                        luck=self._luck,
+                    )
                     nursery.start_soon(self._repairer.run)
                 if self._all:
                     symbols = await self._list_symbols(ring)
@@ -156,7 +165,7 @@ class BybitSource:
 
     async def _read_instruments(self, ring: Publisher) -> None:
         symbols = None if self._all else self._config.symbols or DEFAULT_SYMBOLS
-        async with open_rest(self._rest_url, self._gate) as rest:
+        async with open_rest(self._rest_url, self._gate, self._trust) as rest:
             instruments = await rest.instruments(symbols, self._clock.now())
         changed: list[Event] = []
         for instrument in instruments:
