@@ -14,6 +14,7 @@ import trio
 
 SHARE = 0.5
 """Of the watchdog's interval: how often it hears from us, as sd_watchdog_enabled(3) advises."""
+FULL_QUEUE_S = 0.2
 
 
 class Notifier:
@@ -38,11 +39,11 @@ class Notifier:
         return self._address is not None
 
     def send(self, *assignments: str) -> None:
-        """Send `KEY=VALUE` lines as one datagram, without waiting."""
+        """Send `KEY=VALUE` lines as one datagram; where the manager's queue is full, wait 0.2 s at most."""
         if self._address is None:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+            sender.settimeout(FULL_QUEUE_S)
             sender.sendto("\n".join(assignments).encode(), self._address)
 
     async def feed_watchdog(self) -> None:
