@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.bybit import frames
 from tests.bybit.frames import MS, S
+from wld.bybit.backoff import Backoff, ConnectionBudget, RequestGate
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
-from wld.bybit.rest import to_instrument, to_margin_tier
+from wld.bybit.rest import BybitRest, to_instrument, to_margin_tier
 from wld.bybit.websocket import BinaryMessage
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import (
@@ -70,6 +73,27 @@ def test_trap_01_an_acknowledged_topic_without_data_is_subscribed_again_then_the
     protocol.receive(frames.ack(again), 12 * S)
     with pytest.raises(RetryableSourceError, match="no data came"):
         protocol.tick(22 * S)
+
+
+def test_trap_01_a_refused_topic_is_asked_for_again_ever_more_rarely_with_one_gap_and_one_note() -> None:
+    protocol, (request,) = opened("orderbook.50.WLDUSDT", "publicTrade.WLDUSDT")
+    protocol.receive(frames.snapshot(10), 1 * S)
+    refusal = "error:handler not found,topic:orderbook.50.WLDUSDT"
+    assert len(protocol.receive(frames.refusal(request, refusal), 1 * S)) == 1
+    protocol.receive(frames.ack(protocol.tick(1 * S)[0]), 1 * S)
+    now, waits = 1, []
+    while len(waits) < 4:
+        asked = [r for r in protocol.tick(now * S) if args(r) == ["orderbook.50.WLDUSDT"]]
+        if asked:
+            waits.append(now)
+            assert protocol.receive(frames.refusal(asked[0], refusal), now * S) == []
+        now += 1
+    assert waits == [6, 16, 36, 76]
+    assert [kind for kind, _ in protocol.take_notes()].count("rejected_topic") == 1
+    (asked_at_last,) = [r for r in protocol.tick(156 * S) if args(r) == ["orderbook.50.WLDUSDT"]]
+    protocol.receive(frames.ack(asked_at_last), 157 * S)
+    assert [type(e) for e in protocol.receive(frames.snapshot(90), 158 * S)] == [BookSnapshot]
+    assert "orderbook.50.WLDUSDT" in protocol.topics
 
 
 def test_every_topic_refused_at_the_start_is_fatal() -> None:
@@ -297,7 +321,39 @@ def test_trap_13_sequences_beyond_32_and_53_bits_are_exact() -> None:
     assert (events[0].update_id, events[0].sequence, events[1].sequence) == (2**53 + 1, big, big)
 
 
-# 14 is in test_rest.py: pagination
+# 14
+async def test_trap_14_every_page_of_instruments_and_of_margin_tiers_is_read() -> None:
+    """Pages by the venue's sizes: 1,000 instruments at most, 15 symbols of tiers."""
+    symbols = [f"S{n:04d}USDT" for n in range(1_010)]
+    asked: Counter[str] = Counter()
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked[request.url.path] += 1
+        start = int(request.url.params.get("cursor") or 0)
+        size = 15 if "risk" in request.url.path else int(request.url.params.get("limit", 500))
+        page = symbols[start : start + size]
+        tier = {"riskLimitValue": "1", "maintenanceMargin": "0.1", "initialMargin": "0.2", "maxLeverage": "5"}
+        rows = [{"symbol": symbol, **tier} for symbol in page]
+        following = str(start + size) if start + size < len(symbols) else ""
+        result = {"category": "linear", "list": rows, "nextPageCursor": following}
+        return httpx.Response(200, json={"retCode": 0, "retMsg": "OK", "result": result, "time": 1})
+
+    async with httpx.AsyncClient(base_url="http://venue", transport=httpx.MockTransport(serve)) as client:
+        read = await BybitRest(client).instruments(None, 5)
+    assert [instrument.symbol for instrument in read] == symbols
+    assert all(len(instrument.margin_tiers) == 1 for instrument in read)
+    assert asked == {"/v5/market/instruments-info": 2, "/v5/market/risk-limit": 68}
+
+
+async def test_trap_14_a_symbol_beyond_the_first_page_is_asked_for_by_name() -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        assert request.url.params["symbol"] == "WLDUSDT"
+        result = {"list": [{"symbol": "WLDUSDT"}], "nextPageCursor": ""}
+        return httpx.Response(200, json={"retCode": 0, "retMsg": "OK", "result": result, "time": 1})
+
+    async with httpx.AsyncClient(base_url="http://venue", transport=httpx.MockTransport(serve)) as client:
+        (instrument,) = await BybitRest(client).instruments(["WLDUSDT"], 5)
+    assert instrument.symbol == "WLDUSDT"
 
 
 # 15
@@ -326,7 +382,29 @@ def test_trap_17_a_message_of_1024_trades_is_whole() -> None:
     assert [e.trade_id for e in events if isinstance(e, Trade)] == [frames.trade(i)["i"] for i in range(1024)]
 
 
-# 18 is in test_backoff.py: connection attempts within the venue's limit
+# 18
+def test_trap_18_reconnects_stay_within_500_connections_in_five_minutes() -> None:
+    budget, backoff, now, attempts = ConnectionBudget(), Backoff(0.001, 0.001), 0.0, []
+    while now < 900:
+        if (wait := budget.wait_for(now)) > 0:
+            now += wait
+            continue
+        budget.spend(now)
+        attempts.append(now)
+        now += backoff.next_delay(0.0)
+    for first in attempts[::97]:
+        assert sum(first <= at < first + 300 for at in attempts) <= 500
+
+
+async def test_trap_18_a_403_says_to_pause_for_ten_minutes() -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(403, text="access too frequent"))
+    gate = RequestGate()
+    async with httpx.AsyncClient(base_url="http://venue", transport=transport) as client:
+        rest = BybitRest(client, gate)
+        with pytest.raises(RetryableSourceError, match="HTTP 403"):
+            await rest.server_time()
+        with pytest.raises(RetryableSourceError, match=r"not asked for another (599|600) s"):
+            await rest.server_time()
 
 
 # and so on

@@ -25,6 +25,8 @@ from wld.service import Service
 
 E8 = Decimal(10) ** 8
 END = "the-end"
+DEFAULTS = {"source__rest_url": "http://127.0.0.1:1"}
+"""Nobody answers there: a scripted venue has no REST."""
 
 
 class Connection:
@@ -140,8 +142,7 @@ async def recording(folder: Path, url: str, **keys: Any) -> AsyncIterator[Record
         Setting("source.name", url, "--source"),
         Setting("data_dir", str(folder), "--data-dir"),
         Setting("source.backoff_initial", 0.01, "--set"),
-        Setting("source.rest_url", "http://127.0.0.1:1", "--set"),
-        *(Setting(key.replace("__", "."), value, "--set") for key, value in keys.items()),
+        *(Setting(key.replace("__", "."), value, "--set") for key, value in {**DEFAULTS, **keys}.items()),
     ]
     service = engine.assemble(load(None, settings, ["recorder"]))
     record = Recording(folder, service)

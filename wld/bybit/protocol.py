@@ -26,6 +26,9 @@ RESYNC_INITIAL_S = 1.0
 RESYNC_MAX_S = 60.0
 """A topic's second resync in a row waits this long at first and at most, so a busy book makes no storm."""
 QUIET_MAX_S = 900.0
+REFUSED_INITIAL_S = 5.0
+REFUSED_MAX_S = 900.0
+"""A refused topic is asked for again after this long at first and at most: the venue may have refused in error."""
 _S = 10 * SCALE  # ns in a second
 
 
@@ -91,6 +94,17 @@ class _Subscription:
         self.resync_at: int | None = None
 
 
+class _Refusal:
+    """A topic that the venue does not serve at present."""
+
+    __slots__ = ("again_at", "text", "wait_s")
+
+    def __init__(self, text: str, wait_s: float, again_at: int) -> None:
+        self.text = text
+        self.wait_s = wait_s
+        self.again_at = again_at
+
+
 _REJECTED_TOPIC = re.compile(r"topic:\s*(\S+)$|Invalid symbol\s*:\s*\[([^\]]*)\]")
 
 
@@ -98,7 +112,7 @@ class BybitProtocol:
     """One connection's state machine; it outlives reconnects, `open` starts each fresh connection.
 
     A topic is live when its data comes, not when a request is acknowledged. A topic the venue does not know is
-    dropped with a `rejected_topic` Gap and tried again on the next connection.
+    dropped with a `rejected_topic` Gap and tried again, ever more rarely, and on the next connection.
     """
 
     def __init__(
@@ -110,7 +124,9 @@ class BybitProtocol:
         self.config = config or ProtocolConfig()
         self.decoder = decoder or MarketDecoder()
         self._topics: dict[str, _Subscription] = {}
-        self._rejected: dict[str, str] = {}
+        self._rejected: dict[str, _Refusal] = {}
+        self._refused_before: dict[str, float] = {}
+        """Topics refused and not confirmed since, with the last wait in seconds."""
         self._requests: dict[str, _Request] = {}
         self._ids = count(1)
         self._notes: list[tuple[str, str]] = []
@@ -132,7 +148,7 @@ class BybitProtocol:
     @property
     def rejected(self) -> dict[str, str]:
         """Topics that the venue refused on this connection, with its words."""
-        return dict(self._rejected)
+        return {topic: refusal.text for topic, refusal in self._rejected.items()}
 
     def _add(self, topic: str) -> None:
         self._topics[topic] = _Subscription(topic, self.config.silence_timeout)
@@ -172,7 +188,11 @@ class BybitProtocol:
 
     def remove_topics(self, topics: Iterable[str]) -> list[str]:
         """Unsubscribe topics, such as those of a delisted symbol."""
-        gone = [t for t in topics if self._topics.pop(t, None) or self._rejected.pop(t, None) is not None]
+        topics = list(topics)
+        for topic in topics:
+            self._rejected.pop(topic, None)
+            self._refused_before.pop(topic, None)
+        gone = [topic for topic in topics if self._topics.pop(topic, None)]
         for topic in gone:
             self.decoder.forget(topic)
         if gone and self._is_open:
@@ -268,6 +288,7 @@ class BybitProtocol:
             return
         state.confirmed = True
         self._confirmed.append(topic)
+        self._refused_before.pop(topic, None)
         if state.snapshots and self.decoder.is_awaiting(topic):
             state.first_data_deadline = now + int(self.config.first_data_timeout * _S)
 
@@ -279,7 +300,7 @@ class BybitProtocol:
         if named in request.topics and "already subscribed" in text:
             self._confirm(named or "", now)
         elif named in request.topics:
-            events.append(self._reject(named or "", text, now))
+            events += self._reject(named or "", text, now)
         elif len(rest) > 1:
             self._notes.append(("refused", f"subscribe of {len(rest)} topics refused ({text}); trying half as many"))
             self._subscribe(rest, now, request.attempt, batch=(len(rest) + 1) // 2)
@@ -288,7 +309,7 @@ class BybitProtocol:
             self._subscribe(rest, now, request.attempt + 1)
             return []
         elif rest:
-            events.append(self._reject(rest[0], text, now))
+            events += self._reject(rest[0], text, now)
             rest = []
         if rest:
             self._subscribe(rest, now)
@@ -296,13 +317,25 @@ class BybitProtocol:
             raise FatalSourceError(f"the venue refused every topic; the last: {text}")
         return events
 
-    def _reject(self, topic: str, text: str, now: int) -> Event:
+    def _reject(self, topic: str, text: str, now: int) -> list[Event]:
+        """Go on without a topic: a Gap, unless this is a refusal known before, and another try later."""
         last_time = self.decoder.last_time(topic)
         self._topics.pop(topic, None)
-        self._rejected[topic] = text
         self.decoder.forget(topic)
+        before = self._refused_before.get(topic)
+        wait = REFUSED_INITIAL_S if before is None else min(REFUSED_MAX_S, before * 2)
+        self._refused_before[topic] = wait
+        self._rejected[topic] = _Refusal(text, wait, now + int(wait * _S))
+        if before is not None:
+            return []
         self._notes.append(("rejected_topic", f"{topic}: refused by the venue ({text}); recording goes on without it"))
-        return self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=last_time)
+        return [self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=last_time)]
+
+    def _ask_refused_again(self, now: int) -> None:
+        for topic in [t for t, refusal in self._rejected.items() if now >= refusal.again_at]:
+            del self._rejected[topic]
+            self._add(topic)
+            self._subscribe([topic], now)
 
     # -- time
 
@@ -330,6 +363,8 @@ class BybitProtocol:
             if now >= request.deadline:
                 del self._requests[request_id]
                 self._unanswered(request, now)
+        if self._rejected:
+            self._ask_refused_again(now)
         for topic, state in list(self._topics.items()):
             if state.resync_at is not None:
                 if now >= state.resync_at:

@@ -36,6 +36,8 @@ SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
 AUDIT_S = 5.0
 """How often the books of several lines are compared."""
+REST_RETRY_S = 10.0
+REFRESH_WAIT_S = 1.0
 LISTED = ("Trading", "PreLaunch", "")
 
 
@@ -155,7 +157,7 @@ class BybitSource:
                 break
             except RetryableSourceError as error:
                 delay = backoff.next_delay(self._luck())
-                log.warning("symbols all needs the instrument list: %s; trying again in %.1f s", error, delay)
+                self._complaints.tell("list", f"symbols all needs the instrument list: {error}; trying on")
                 await trio.sleep(delay)
         symbols = tuple(s for s, i in self._instruments.items() if (i.status or "") in LISTED)
         if not symbols:
@@ -185,20 +187,26 @@ class BybitSource:
         ring.publish([structs.replace(i, receive_time=now) for i in changed if isinstance(i, Instrument)])
 
     async def _keep_instruments(self, ring: Publisher, nursery: trio.Nursery) -> None:
-        """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list."""
-        first = not self._all
+        """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list.
+
+        While they cannot be read, the tries are spaced by a backoff of its own, up to an hour.
+        """
+        interval = self._config.instrument_interval
+        backoff = Backoff(min(REST_RETRY_S, interval), interval)
+        wait = interval if self._all else 0.0
         while True:
-            if not first:
-                self._refresh = trio.Event()
-                with trio.move_on_after(self._config.instrument_interval):
-                    await self._refresh.wait()
-                    await trio.sleep(1)  # several books restart together; one reading serves all
-            first = False
+            with trio.move_on_after(wait):
+                await self._refresh.wait()
+                await trio.sleep(REFRESH_WAIT_S)  # several books restart together; one reading serves all
+            self._refresh = trio.Event()
             try:
                 await self._read_instruments(ring)
             except RetryableSourceError as error:
-                log.warning("instruments cannot be read, recording goes on without: %s", error)
+                self._complaints.tell("rest", f"instruments cannot be read, recording goes on without: {error}")
+                wait = backoff.next_delay(self._luck())
                 continue
+            backoff.reset()
+            wait = interval
             if self._all:
                 await self._follow_list(nursery, ring)
 
@@ -210,10 +218,7 @@ class BybitSource:
             log.info("delisted, no longer followed: %s", ", ".join(sorted(gone)))
             for group in self._groups:
                 await group.change(remove=[t for t in group.topics if t.rpartition(".")[2] in gone])
-        refused = {
-            t.rpartition(".")[2] for group in self._groups for line in group.lines for t in line.protocol.rejected
-        }
-        new = sorted(wanted - current - refused)
+        new = sorted(wanted - current)
         if new:
             log.info("newly listed, now followed: %s", ", ".join(new))
             topics = topics_for(new, self._config.topics, self._config.depth)
@@ -249,8 +254,8 @@ class _Group:
 
     @property
     def topics(self) -> list[str]:
-        """What any of the lines carries."""
-        return list(dict.fromkeys(t for line in self.lines for t in line.protocol.topics))
+        """What any of the lines carries, or would but for a refusal."""
+        return list(dict.fromkeys(t for line in self.lines for t in (*line.protocol.topics, *line.protocol.rejected)))
 
     async def run(self) -> None:
         """Keep the lines open until cancelled; they start apart, so that they never do the same at once."""
@@ -451,6 +456,8 @@ class _Line:
 
     def _note_protocol(self) -> None:
         for kind, sentence in self.protocol.take_notes():
+            if kind == "rejected_topic":
+                self._source._refresh.set()  # perhaps delisted
             self._source.statistics.counters[kind] += 1
             self._source._complaints.tell(kind, sentence)
 
