@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio_websocket import ConnectionClosed
 
 import wld
 from tests.e2e import scripted
@@ -30,6 +32,7 @@ from tests.e2e.scripted import (
     trade,
     trades,
 )
+from wld.config import TRANSPORTS
 
 
 async def play(connection: Connection, oracle: Oracle, *frames: dict[str, Any]) -> None:
@@ -367,21 +370,39 @@ async def test_a_frame_that_cannot_be_read_is_counted_and_a_gap_for_all(tmp_path
     oracle.check(record.events)
 
 
-async def test_text_that_is_not_utf_8_is_counted_and_a_gap(tmp_path: Path) -> None:
-    async with open_venue() as venue, recording(tmp_path, venue.url) as record:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_text_that_is_not_utf_8_is_counted_and_a_gap(transport: str, tmp_path: Path) -> None:
+    """The WebSocket standard wants the connection ended for it; the next one goes on at once."""
+    async with open_venue() as venue, recording(tmp_path, venue.url, source__transport=transport) as record:
         client = await venue.connection()
         await client.accept()
         await client.send(snapshot(10))
         await client.send_raw(0x1, b'{"topic":"\xff\xfe\xc3("}')
-        with trio.move_on_after(1):
-            again = await venue.connection()  # a transport may end the connection, as RFC 6455 asks
-            await again.accept()
-            client = again
+        client = await venue.connection()
+        await client.accept()
         await client.send(snapshot(12))
         await finish(client, record)
+        assert record.counters["utf8"] == 1
     first, gap, second, _ = record.events
     assert isinstance(gap, wld.Gap)
     assert (type(first), type(second)) == (wld.BookSnapshot, wld.BookSnapshot)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_message_beyond_the_limit_is_counted_and_a_gap(transport: str, tmp_path: Path) -> None:
+    keys = {"source__transport": transport, "source__max_message_bytes": 300_000}
+    async with open_venue() as venue, recording(tmp_path, venue.url, **keys) as record:
+        client = await venue.connection()
+        await client.accept()
+        await client.send(snapshot(10))
+        with suppress(ConnectionClosed):  # it may be refused before it is sent whole
+            await client.send("x" * 300_001)
+        client = await venue.connection()
+        await client.accept()
+        await client.send(snapshot(12))
+        await finish(client, record)
+        assert record.counters["oversize"] == 1
+    assert [type(event) for event in record.events][:3] == [wld.BookSnapshot, wld.Gap, wld.BookSnapshot]
 
 
 def without(frame: dict[str, Any], key: str) -> dict[str, Any]:

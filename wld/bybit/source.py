@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -36,6 +37,8 @@ SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
 AUDIT_S = 5.0
 """How often the books of several lines are compared."""
+UNREADABLE = {"1002": "framing", "1007": "utf8", "1009": "oversize"}
+"""What a connection is ended for (RFC 6455, section 7.4.1), and the kind that it is counted as."""
 REST_RETRY_S = 10.0
 REFRESH_WAIT_S = 1.0
 LISTED = ("Trading", "PreLaunch", "")
@@ -398,6 +401,8 @@ class _Line:
                     await self._connection(ring)
             except* RetryableSourceError as group:
                 failure.append(RetryableSourceError(str(_first(group))))
+                if code := re.search(r"\((1002|1007|1009)\b", str(failure[0])):
+                    source.statistics.counters[UNREADABLE[code[1]]] += 1
             silent = bool(failure) and "silent" in str(failure[0])
             reason = GapReason.SILENCE if silent else GapReason.DISCONNECT
             self.protocol.lost(reason)
@@ -422,7 +427,9 @@ class _Line:
             self._asked = None
             self.opened = trio.current_time()
             self._group.open(self, source._clock.now())
-            log.info("connected to %s, %d topics", source._url, len(self.protocol.topics))
+            first = source.statistics.connects <= len(self._group.lines)  # a run is silent until something happens
+            level = logging.DEBUG if first else logging.INFO
+            log.log(level, "connected to %s, %d topics", source._url, len(self.protocol.topics))
             try:
                 self._stream = stream
                 await self._send(self.protocol.open(source._clock.now()))
