@@ -132,8 +132,9 @@ class SinkSpec(Struct, frozen=True):
     stores: bool = False
     """Whether it keeps events for good and says so through `SinkContext.stored`; others are safe at delivery."""
     requires: tuple[str, ...] = ()
-    """Modules that must be importable, beyond what the distribution always brings; import them late. Where one is
-    missing the start is refused with the extra that brings it, and `wld plugins` still lists the keys."""
+    """Modules that must be importable, beyond what the distribution always brings. Import them in `run`, in a worker
+    thread: a big library takes most of a second. Where one is missing the start is refused with the extra that brings
+    it, and `wld plugins` still lists the keys."""
 
 
 class Source(Protocol):

@@ -75,11 +75,7 @@ class ParquetSink:
             ConfigError: the folder is another process's, or cannot be written.
             OSError: the disk refused for so long that too many rows wait.
         """
-        from wld_parquet.lake import Lake  # the extra's library is loaded by whoever asked for it
-
-        config = self._config
-        folder = Path(config.directory) if config.directory else self._context.data_dir / "lake"
-        lake = await trio.to_thread.run_sync(Lake, folder, config.datasets, config.numbers)
+        lake = await trio.to_thread.run_sync(self._open)
         try:
             task_status.started()
             async with trio.open_nursery() as nursery:
@@ -102,6 +98,13 @@ class ParquetSink:
                     "parquet: the disk did not finish in %g s; %d rows are lost", DRAIN_TIMEOUT_S, lake.rows_waiting
                 )
         self._report(lake)
+
+    def _open(self) -> Lake:
+        from wld_parquet.lake import Lake  # the extra's library, which takes a while to load
+
+        config = self._config
+        folder = Path(config.directory) if config.directory else self._context.data_dir / "lake"
+        return Lake(folder, config.datasets, config.numbers)
 
     async def _work(self, lake: Lake) -> None:
         """Runs until cancelled."""

@@ -49,18 +49,8 @@ class PrometheusSink:
         Raises:
             ConfigError: the address cannot be bound.
         """
-        from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-
-        registry = CollectorRegistry()
-        registry.register(self)
-        ProcessCollector(registry=registry)
         config = self._config
-        try:
-            server, thread = start_http_server(config.port, config.host, registry)
-        except OSError as error:
-            raise ConfigError(
-                f"sinks.prometheus.port: {config.host}:{config.port} cannot be bound: {error.strerror}"
-            ) from None
+        server, thread = await trio.to_thread.run_sync(self._serve)
         try:
             url = f"http://{config.host}:{server.server_port}/metrics"
             _log.info("metrics at %s", url)
@@ -72,6 +62,20 @@ class PrometheusSink:
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                 await trio.to_thread.run_sync(_close, server, thread, abandon_on_cancel=True)
+
+    def _serve(self) -> tuple[Any, threading.Thread]:
+        from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        config = self._config
+        try:
+            return start_http_server(config.port, config.host, registry)
+        except OSError as error:
+            raise ConfigError(
+                f"sinks.prometheus.port: {config.host}:{config.port} cannot be bound: {error.strerror}"
+            ) from None
 
     def collect(self) -> Iterable[Any]:
         """The metric families as they stand; called by the server's thread for each scrape."""

@@ -85,6 +85,12 @@ def default_consumer(data_dir: str | os.PathLike[str]) -> str:
     return f"{socket.gethostname()}:{os.path.abspath(data_dir)}"
 
 
+def load() -> None:
+    """Import the client's library, which takes most of a second: call it from a worker thread."""
+    import coredis
+    import coredis.retry  # noqa: F401
+
+
 def make_client(address: Address) -> Any:
     """A client to enter with `async with`; its requests raise what `failures()` lists."""
     import coredis

@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta, Struct
 
 from wld import Batch, ConfigError, SinkContext, Subscription
-from wld_redis.address import failures, make_client, parse
+from wld_redis.address import failures, load, make_client, parse
 from wld_redis.stream import CHECKPOINT, EVENTS, Entry, Publication
 
 _log = logging.getLogger("wld.redis")
@@ -66,8 +66,9 @@ class RedisSink:
     ) -> None:
         """Publish until the batches end and the last entry is in Redis.
 
-        Ready at once: a server that is away is waited for, and what it misses waits in the ring.
+        Ready before the server is: one that is away is waited for, and what it misses waits in the ring.
         """
+        await trio.to_thread.run_sync(load)
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 import wld
 from wld import Event, PackError, Ring, SourceContext, SourceError
-from wld_redis.address import Address, default_consumer, failures, make_client, parse
+from wld_redis.address import Address, default_consumer, failures, load, make_client, parse
 from wld_redis.stream import Entry, Position, Reading
 
 _log = logging.getLogger("wld.redis")
@@ -73,6 +73,7 @@ class RedisSource:
         Raises:
             SourceError: the keys hold something else than streams of wld.
         """
+        await trio.to_thread.run_sync(load)
         task_status.started()
         try:
             await self._run(ring)

@@ -233,27 +233,7 @@ def test_a_slow_one_loses_and_is_told_and_the_recorder_loses_nothing(start: Call
     assert int(missed) > 0
 
 
-def test_a_wrong_key_is_status_2_as_for_any_sink(tmp_path: Path) -> None:
-    make_distribution(tmp_path / "site", "view")
-    for setting, line in (
-        ("sinks.view.isolate=maybe", "sinks.view.isolate: expected true or false, got 'maybe'"),
-        ("sinks.view.isolate_memory_mb=1", "sinks.view.isolate_memory_mb: expected an integer of at least 64, got 1"),
-        ("sinks.view.widht=1", 'sinks.view.widht: unknown key; did you mean "width"?'),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "wld", "--sinks", "view", "--set", "sinks.view.isolate=true", "--set", setting],
-            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert line in done.stderr
-        assert done.stderr.count("\n") == 1
-
-
+@pytest.mark.slow
 def test_a_refusal_inside_the_process_ends_the_run_with_status_2(tmp_path: Path) -> None:
     refusing = SOUND.replace(
         "        self.config,", "        raise wld.ConfigError('sinks.view.port: in use')\n        self.config,"

@@ -158,6 +158,24 @@ def test_a_wrong_key_of_a_third_party_sink_is_told_like_ours(wld: Wld, site: Pat
     assert "sinks.view.width: expected an integer, got 'wide'" in refused(wld, "view", "--set", "sinks.view.width=wide")
 
 
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("isolate=maybe", "expected true or false, got 'maybe'"),
+        ("isolate_memory_mb=1", "expected an integer of at least 64, got 1"),
+    ],
+)
+def test_a_wrong_key_of_the_engine_in_a_sinks_table(wld: Wld, site: Path, setting: str, line: str) -> None:
+    make_distribution(site, "view")
+    assert refused(wld, "view", "--set", f"sinks.view.{setting}").endswith(line)
+
+
+def test_a_sink_that_draws_cannot_be_isolated(wld: Wld, site: Path) -> None:
+    make_distribution(site, "view", SOUND.replace("create=Sink)", "create=Sink, needs_screen=True)"))
+    line = refused(wld, "view", "--set", "sinks.view.isolate=true")
+    assert line.endswith("sinks.view.isolate: expected false, because this sink draws on the screen")
+
+
 def test_a_broken_sink_that_is_not_enabled_is_nobodys_business(wld: Wld, site: Path) -> None:
     make_distribution(site, "broken", "1 / 0\n")
     make_distribution(site, "view")
