@@ -204,6 +204,8 @@ class _Read:
         self._time = receive_time
         self.odd: set[Topic] = set()
         """Topics that go by rows."""
+        self._last_books: dict[Topic, Any] = {}
+        """The last message's data of each book."""
         self._decoded: dict[int, tuple[list[int], list[Any], list[Topic]]] = {}
         """By the topic's first letter: places in the read, messages, topics."""
         self._parse()
@@ -283,6 +285,7 @@ class _Read:
 
     def _check_books(self, decoded: list[Any], states: list[Topic]) -> None:
         last: dict[Topic, Any] = {}
+        self._last_books = last
         odd = self.odd
         for message, state in zip(decoded, states, strict=True):
             data = message.data
@@ -379,7 +382,7 @@ class _Read:
         slow = self._settle(books, levels) if books[0] else None
         # From here on nothing fails: the state moves on.
         self._decoder._cells.learn(slow)
-        self._commit(books, trades, liquidations)
+        self._commit(trades, liquidations)
         made_tickers = self._tickers(tickers, changes, values[items:], sent, ticker_times)
         return self._assemble(
             (books[0], made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
@@ -532,13 +535,13 @@ class _Read:
 
     def _commit(
         self,
-        books: tuple[list[int], list[Any], list[Topic]],
         trades: tuple[list[int], list[Any], list[Topic]],
         liquidations: tuple[list[int], list[Any], list[Topic]],
     ) -> None:
         now = self._time
-        for message, state in zip(books[1], books[2], strict=True):
-            state.last_update, state.sequence, state.last_time = message.data.u, message.data.seq, now
+        for state, data in self._last_books.items():
+            if state not in self.odd:
+                state.last_update, state.sequence, state.last_time = data.u, data.seq, now
         for message, state in zip(trades[1], trades[2], strict=True):
             state.recent.update([item.i for item in message.data])
             if message.data:
@@ -837,9 +840,7 @@ class _KnownLevels:
         """The levels that the cache cannot vouch for: unknown ones, removals, and what follows a removal."""
         for one in set(sides):
             if one.owner is None:
-                one.owner = self._next_owner
-                self._next_owner += 2
-                one.gone.clear()
+                self._adopt(one)
             elif one.gone:
                 price = np.array([price for price, _ in one.gone], np.int64)
                 owner = np.array([one.owner + is_ask for _, is_ask in one.gone], np.int64)
@@ -853,15 +854,49 @@ class _KnownLevels:
         price = np.ascontiguousarray(levels.price)
         cell = self._cells(price, owner)
         is_gone = levels.size == 0
-        slow = is_gone | (self._price.take(cell) != price) | (self._owner.take(cell) != owner)
-        gone = cell[is_gone]
-        if len(gone):
-            self._dirty[gone] = True
-            slow |= self._dirty.take(cell)
-            self._dirty[gone] = False
-        which = np.flatnonzero(slow)
+        unknown = (self._price.take(cell) != price) | (self._owner.take(cell) != owner)
+        slow = unknown | is_gone
+        changed = cell[slow]
+        if len(changed):
+            # What follows a change in this read is no longer known by the cache, but by the update before it.
+            self._dirty[changed] = True
+            which = np.flatnonzero(self._dirty.take(cell))
+            self._dirty[changed] = False
+            which = which[self._is_news(which, cell, price, owner, is_gone, unknown)]
+        else:
+            which = np.flatnonzero(slow)
         fragment = np.searchsorted(np.cumsum(levels.counts), which, "right")
         return _Slow(price[which], fragment, is_gone[which], owner[which], cell[which])
+
+    @staticmethod
+    def _is_news(
+        which: Ints, cell: Ints, price: Ints, owner: Ints, is_gone: npt.NDArray[np.bool_],
+        unknown: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.bool_]:  # fmt: skip
+        """Which of those levels say something else than the level's update before, in this read or in the cache."""
+        order = np.argsort(cell[which], kind="stable")
+        sorted_ = which[order]
+        price, owner, is_gone = price[sorted_], owner[sorted_], is_gone[sorted_]
+        same = (price[1:] == price[:-1]) & (owner[1:] == owner[:-1])
+        repeated = np.zeros(len(which), bool)
+        repeated[1:] = same & (is_gone[1:] == is_gone[:-1])
+        first = np.ones(len(which), bool)
+        first[1:] = cell[sorted_[1:]] != cell[sorted_[:-1]]
+        repeated |= first & ~unknown[sorted_] & ~is_gone
+        news = np.empty(len(which), bool)
+        news[order] = ~repeated
+        return news
+
+    def _adopt(self, sides: Sides) -> None:
+        """Give a book's state a name, and learn its levels."""
+        sides.owner = self._next_owner
+        self._next_owner += 2
+        sides.gone.clear()
+        price = np.array([*sides.bids, *sides.asks], np.int64)
+        owner = np.full(len(price), sides.owner, np.int64)
+        owner[len(sides.bids) :] += 1
+        cell = self._cells(price, owner)
+        self._price[cell], self._owner[cell] = price, owner
 
     def learn(self, slow: _Slow | None) -> None:
         """Remember how those levels stand now; the last word on a cell counts."""

@@ -1,0 +1,224 @@
+"""A server that does nothing but send prepared messages, in a process of its own: never the bottleneck (see `ceiling`).
+
+`python -m benchmarks.blaster SPEC` with SPEC as JSON; prints its port, serves one client after the other until killed.
+Answers subscribes, and begins to send once as many topics are asked for as the spec says. Over TLS each message is one
+record, as the venue's server is assumed to write. With a rate each message is its own segment, and its time of sending
+is noted.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import socket
+import ssl
+import struct
+import sys
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks import messages
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+CHUNK = 1 << 20
+
+
+class Spec(msgspec.Struct):
+    path: str
+    """Messages, one a line."""
+    topics: int
+    """Subscribed topics after which the messages begin."""
+    certificate: str | None = None
+    """A PEM file with key and certificate: TLS."""
+    rate: float | None = None
+    """Messages a second; None: as fast as the client takes them."""
+    bursts: list[tuple[float, float]] = []
+    """(seconds, messages a second) in turn, instead of one rate."""
+    times: str | None = None
+    """File for the monotonic ns of each sending."""
+    hold: float = 0.2
+    """Seconds between the last subscribe and the first message."""
+
+
+def frame(payload: bytes) -> bytes:
+    """One unmasked text frame."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 1 << 16:
+        return struct.pack(">BBH", 0x81, 126, size) + payload
+    return struct.pack(">BBQ", 0x81, 127, size) + payload
+
+
+class Pipe:
+    """A socket, with or without TLS; `pack` is what one message becomes on the wire."""
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext | None) -> None:
+        self.socket = connection
+        self._tls: ssl.SSLObject | None = None
+        if context is not None:
+            self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(self._out.read())
+                    self._in.write(connection.recv(65536))
+            connection.sendall(self._out.read())
+
+    def pack(self, content: bytes) -> bytes:
+        if self._tls is None:
+            return content
+        self._tls.write(content)
+        return self._out.read()
+
+    def receive(self) -> bytes:
+        while True:
+            if self._tls is None:
+                return self.socket.recv(65536)
+            try:
+                return self._tls.read(65536)
+            except ssl.SSLWantReadError:
+                received = self.socket.recv(65536)
+                if not received:
+                    return b""
+                self._in.write(received)
+
+
+def _unmask(content: bytes) -> tuple[list[bytes], bytes]:
+    found = []
+    while len(content) >= 2:
+        size, at = content[1] & 0x7F, 2
+        if size == 126:
+            size, at = int.from_bytes(content[2:4], "big"), 4
+        if len(content) < at + 4 + size:
+            break
+        mask = content[at : at + 4]
+        body = content[at + 4 : at + 4 + size]
+        if content[0] & 0x0F == 1:
+            found.append(bytes(b ^ mask[i & 3] for i, b in enumerate(body)))
+        content = content[at + 4 + size :]
+    return found, content
+
+
+def converse(pipe: Pipe, spec: Spec) -> bool:
+    """Handshake and subscribes; False where the client left."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        received = pipe.receive()
+        if not received:
+            return False
+        request += received
+    head, _, rest = request.partition(b"\r\n\r\n")
+    if b"upgrade: websocket" not in head.lower():
+        body = b'{"retCode":0,"result":{"list":[]}}'
+        pipe.socket.sendall(
+            pipe.pack(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        )
+        return False
+    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+    accept = base64.b64encode(hashlib.sha1(key.split(b":", 1)[1].strip() + GUID).digest())
+    pipe.socket.sendall(
+        pipe.pack(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+    )
+    topics = 0
+    while topics < spec.topics:
+        texts, rest = _unmask(rest)
+        for text in texts:
+            sent = json.loads(text)
+            topics += len(sent.get("args", []))
+            answer = {
+                "success": True,
+                "ret_msg": "",
+                "conn_id": "b",
+                "req_id": sent.get("req_id", ""),
+                "op": sent["op"],
+            }
+            pipe.socket.sendall(pipe.pack(frame(json.dumps(answer).encode())))
+        if topics < spec.topics:
+            received = pipe.receive()
+            if not received:
+                return False
+            rest += received
+    time.sleep(spec.hold)
+    return True
+
+
+def blast(pipe: Pipe, frames: list[bytes]) -> None:
+    """As fast as they are taken."""
+    parts: list[bytes] = []
+    size = 0
+    for content in frames:
+        parts.append(pipe.pack(content))
+        size += len(parts[-1])
+        if size >= CHUNK:
+            pipe.socket.sendall(b"".join(parts))
+            parts, size = [], 0
+    pipe.socket.sendall(b"".join(parts))
+
+
+def pace(pipe: Pipe, frames: list[bytes], phases: list[tuple[float, float]], times: array[int]) -> None:
+    """At a rate, each message its own segment; what is late is sent at once."""
+    at = 0
+    begun = time.monotonic()
+    for seconds, rate in phases:
+        due = begun
+        while at < len(frames) and due < begun + seconds:
+            ahead = due - time.monotonic()
+            if ahead > 0.0002:
+                time.sleep(ahead - 0.0001)
+            content = pipe.pack(frames[at])
+            times.append(time.monotonic_ns())
+            pipe.socket.sendall(content)
+            at += 1
+            due += 1 / rate
+        begun += seconds
+
+
+def main() -> None:
+    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    frames = [frame(message) for message in messages.read(Path(spec.path))]
+    context = None
+    if spec.certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(spec.certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            pipe = Pipe(connection, context)
+            if not converse(pipe, spec):
+                continue
+            phases = spec.bursts or ([(1e9, spec.rate)] if spec.rate else [])
+            times: array[int] = array("q")
+            begun, cpu = time.monotonic(), time.process_time()
+            if phases:
+                pace(pipe, frames, phases, times)
+            else:
+                blast(pipe, frames)
+            took: dict[str, Any] = {"wall": time.monotonic() - begun, "cpu": time.process_time() - cpu}
+            if spec.times is not None:
+                Path(spec.times).write_bytes(times.tobytes())
+            print(json.dumps(took), flush=True)
+            while pipe.receive():
+                pass
+        except OSError:
+            pass
+        finally:
+            connection.close()
+
+
+if __name__ == "__main__":
+    main()

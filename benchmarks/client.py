@@ -1,0 +1,124 @@
+"""The whole program against a blaster, in a process of its own: CPU, latency, losses. `python -m benchmarks.client SPEC`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from array import array
+from typing import Any
+
+import msgspec
+import trio
+
+from wld import Subscription, process
+from wld.config import Setting, load
+from wld.engine import assemble
+from wld.service import SinkEntry
+
+
+class Spec(msgspec.Struct):
+    url: str
+    symbols: list[str]
+    messages: int
+    """After so many the run is over."""
+    data_dir: str
+    sinks: tuple[str, ...] = ("recorder",)
+    settings: dict[str, Any] = {}
+    arrivals: str | None = None
+    """File for (events so far, monotonic ns) of each batch at a sink."""
+    rows_only: bool = False
+    watchers: int = 0
+    """More sinks that count events."""
+    linger: float = 0.3
+
+
+class Probe:
+    """A sink that notes when each batch came."""
+
+    def __init__(self, notes: array[int] | None) -> None:
+        self.notes = notes
+        self.events = 0
+        self.batches = 0
+        self.columnar = 0
+
+    async def run(
+        self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        task_status.started()
+        async for batch in batches:
+            self.events += len(batch)
+            self.batches += 1
+            self.columnar += batch.tables is not None
+            if self.notes is not None:
+                self.notes.extend((self.events, time.monotonic_ns()))
+
+
+def main() -> None:
+    spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    if spec.rows_only:
+        import wld.bybit.columns
+
+        wld.bybit.columns.COLUMNS_FROM = 1 << 60
+    process.tune()
+    settings = {
+        "source.name": spec.url, "source.symbols": spec.symbols, "data_dir": spec.data_dir,
+        "source.backoff_initial": 0.05, "source.first_data_timeout": 120.0, "source.silence_timeout": 3600.0,
+        "source.rest_url": "http://127.0.0.1:9", **spec.settings,
+    }  # fmt: skip
+    config = load(None, [Setting(key, value, "benchmark") for key, value in settings.items()], list(spec.sinks))
+    service = assemble(config)
+    notes: array[int] | None = array("q") if spec.arrivals else None
+    probes = [Probe(notes), *(Probe(None) for _ in range(spec.watchers))]
+    for i, probe in enumerate(probes):
+        entry = SinkEntry(f"probe{i}", lambda probe=probe: probe, capacity=10**9)  # type: ignore[misc]
+        service._sinks.append(entry)  # type: ignore[attr-defined]
+    source: Any = service._source
+    result: dict[str, Any] = {}
+
+    async def watch() -> None:
+        while source.statistics.messages <= len(spec.symbols) * len(config.source.topics) // 10:
+            await trio.sleep(0.002)
+        cpu, begun, first = time.process_time(), time.monotonic(), source.statistics.messages
+        idle, last = 0.0, first
+        while source.statistics.messages < spec.messages and idle < 20:
+            await trio.sleep(0.05)
+            idle = 0.0 if source.statistics.messages != last else idle + 0.05
+            last = source.statistics.messages
+        wall = time.monotonic() - begun
+        await trio.sleep(spec.linger)
+        while any(s.depth for s in service.ring.statistics().sinks):
+            await trio.sleep(0.02)
+        result.update(
+            cpu=time.process_time() - cpu,
+            wall=wall,
+            messages=source.statistics.messages - first,
+            batches=probes[0].batches,
+            columnar=probes[0].columnar,
+            dropped=sum(s.dropped for s in service.ring.statistics().sinks),
+            peak=max(s.peak for s in service.ring.statistics().sinks),
+            rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            connects=source.statistics.connects,
+        )
+        cpu = time.process_time()
+        service.stop()
+        result["stopping"] = cpu
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await service.run()
+
+    trio.run(run)
+    result["seal_cpu"] = time.process_time() - result.pop("stopping")
+    result["events"] = probes[0].events
+    result["failures"] = [str(f) for f in service.failures]
+    if spec.arrivals and notes is not None:
+        with open(spec.arrivals, "wb") as file:
+            file.write(notes.tobytes())
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
