@@ -81,6 +81,7 @@ def _env(name: str) -> str:
 
 FLAG_KEYS = {
     "source": "source.name", "speed": "source.speed", "symbols": "source.symbols", "data_dir": "data_dir", "duration": "duration",
+    "workers": "workers", "shard": "source.shard",
     "log_level": "log_level", "log_format": "log_format", "log_file": "log_file",
     "theme": "screen.theme", "color": "screen.color", "ascii": "screen.ascii",
 }  # fmt: skip
@@ -99,6 +100,8 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--symbols", envvar=_env("SYMBOLS"), help="Such as WLDUSDT,BTCUSDT, or all."),
         click.option("--data-dir", envvar=_env("DATA_DIR"), help="Folder of the tapes (default data/history)."),
         click.option("--duration", envvar=_env("DURATION"), help="Stop after this time, such as 30s."),
+        click.option("--workers", type=int, envvar=_env("WORKERS"), help="Share the symbols over N processes."),
+        click.option("--shard", envvar=_env("SHARD"), help="Only part I/N of the symbols (what each worker does)."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file."),
         click.option("--log-level", envvar=_env("LOG_LEVEL"), help="debug, info, warning or error."),
         click.option("--log-format", envvar=_env("LOG_FORMAT"), help="text or json."),
@@ -146,7 +149,9 @@ def cli(context: click.Context, /, **_: Any) -> int:
     if context.invoked_subcommand is not None:
         return 0
     config = load_config(context)
-    logs.set_up(config.log_level, config.log_format, config.log_file)
+    logs.set_up(config.log_level, config.log_format, config.log_file, worker=config.source.shard)
+    if config.workers > 1 and config.source.shard is None:
+        return engine.run_workers(config, sys.argv[1:])
     return engine.run(config)
 
 

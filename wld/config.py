@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from wld.errors import ConfigError
+from wld.shards import MOST_WORKERS, parse_shard
 
 T = TypeVar("T", bound=Struct)
 Origin = Callable[[str], str]
@@ -81,6 +82,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     speed: float | str | None = None
     """Of a replay: 1 is the recorded pace, `10x` ten times it, `max` as fast as the sinks take it; None: 1 with a
     screen, else max."""
+    shard: str | None = None
+    """`I/N`: only this part of the symbols, into a folder of its own."""
     sim_seed: int = 7
     sim_rate: float = 1.0
     sim_faults: tuple[str, ...] = ()
@@ -135,6 +138,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     data_dir: str = "data/history"
     duration: float | None = None
     """Seconds; None: until a signal."""
+    workers: int = 1
+    """Processes that share the symbols and nothing else."""
     drain_timeout: float = 10.0
     status_interval: float = 60.0
     log_level: str = "info"
@@ -386,6 +391,13 @@ def _check(config: Config) -> None:
         refuse("source.transport", f"one of {', '.join(TRANSPORTS)}", source.transport)
     if source.compression and source.transport != "native":
         refuse("source.compression", f"false, as the transport {source.transport} cannot", source.compression)
+    if not 1 <= config.workers <= MOST_WORKERS:
+        refuse("workers", f"a number from 1 to {MOST_WORKERS}", config.workers)
+    if source.shard is not None:
+        try:
+            parse_shard(source.shard)
+        except ValueError as error:
+            raise ConfigError(f"{config.origin('source.shard')}: {error}") from None
     if not 0 <= source.wait <= LONGEST_WAIT_S:
         refuse("source.wait", f"seconds from 0 to {LONGEST_WAIT_S:g}", source.wait)
     for key in (

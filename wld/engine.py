@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec import structs
 
 import wld
-from wld import plugins, process
-from wld.config import Config, ScreenConfig, sink_settings, suggest
+from wld import plugins, process, workers
+from wld.config import DEFAULT_SYMBOLS, Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
 from wld.health import Keeper
 from wld.hookspecs import SinkContext, Source, SourceContext
 from wld.isolation import IsolatedSink
 from wld.positions import Positions
 from wld.service import Service, SinkEntry
+from wld.shards import parse_shard, shard_folder, shard_symbols
 from wld.sources import clock_of, make_source
 from wld.status import Status
 from wld.watchdog import watch_loop
@@ -134,9 +136,45 @@ def _say(text: str) -> None:
     os.write(1, f"{text}\n".encode("ascii", "replace"))
 
 
+def run_workers(config: Config, arguments: Sequence[str]) -> int:
+    """Run this command as `config.workers` processes, each with a part of the symbols; their exit status.
+
+    Raises:
+        ConfigError: fewer symbols than workers, a source that is not live, or a sink that draws.
+    """
+    where = config.origin("workers")
+    if clock_of(config.source) != "live":
+        raise ConfigError(f"{where}: expected 1, because {config.source.name} is recorded input")
+    symbols = config.source.symbols or DEFAULT_SYMBOLS
+    if symbols != ("all",) and len(symbols) < config.workers:
+        raise ConfigError(f"{where}: expected at most the number of symbols ({len(symbols)}), got {config.workers}")
+    specs = plugins.load_sinks(config.enabled)
+    if any(spec.needs_screen for spec in specs.values()):
+        raise ConfigError(f"{where}: expected 1, because a sink draws on the screen")
+    assemble(take_shard(config, (1, config.workers)))  # what is wrong is said once, not by every worker
+    return workers.run_workers(arguments, config.workers)
+
+
+def take_shard(config: Config, shard: tuple[int, int]) -> Config:
+    """The configuration of one part: its symbols, in a folder of its own. Of `all`, the source takes its part."""
+    source, symbols = config.source, config.source.symbols or DEFAULT_SYMBOLS
+    if symbols != ("all",):
+        part = shard_symbols(symbols, shard, is_listed=False)
+        if not part:
+            where = config.origin("source.shard")
+            raise ConfigError(f"{where}: part {shard[0]} of {shard[1]} of {len(symbols)} symbols is empty")
+        source = structs.replace(source, symbols=part)
+    return structs.replace(config, source=source, data_dir=str(Path(config.data_dir) / shard_folder(shard)))
+
+
 def run(config: Config) -> int:
     """Run to the end; returns the exit status. Raises: ConfigError where a setting proved wrong."""
     process.tune()
+    parent = workers.parent_of_this_worker()
+    if parent is not None:
+        process.end_with(parent)
+    if config.source.shard is not None:
+        config = take_shard(config, parse_shard(config.source.shard))
     service = assemble(config)
     screen = service.screen
     if screen is not None:

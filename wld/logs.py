@@ -14,16 +14,18 @@ from wld.errors import ConfigError
 class TextFormatter(logging.Formatter):
     """`2026-11-24T00:29:22Z INFO message`, in UTC."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    def __init__(self, worker: str | None = None) -> None:
+        who = f"worker {worker}: " if worker else ""
+        super().__init__(f"%(asctime)s %(levelname)s {who}%(message)s", "%Y-%m-%dT%H:%M:%SZ")
         self.converter = time.gmtime
 
 
 class JsonFormatter(logging.Formatter):
     """One object a line: time (UTC), level, logger, message, and error where there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str | None = None) -> None:
         super().__init__()
+        self._worker = {"worker": worker} if worker else {}
         self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
@@ -32,6 +34,7 @@ class JsonFormatter(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -39,8 +42,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def set_up(level: str, form: str, file: str | None) -> None:
-    """Send wld's log to standard error, or to a file only. Raises: ConfigError where the file cannot be opened."""
+def set_up(level: str, form: str, file: str | None, *, worker: str | None = None) -> None:
+    """Send wld's log to standard error, or to a file only; `worker` (`1/4`) is named in every line.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
     handler: logging.Handler
     if file:
         try:
@@ -49,7 +56,7 @@ def set_up(level: str, form: str, file: str | None) -> None:
             raise ConfigError(f"log_file: {file}: cannot be opened: {error.strerror}") from None
     else:
         handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if form == "json" else TextFormatter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -28,6 +28,7 @@ from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import Event, GapReason, Instrument
 from wld.ring import Publisher
+from wld.shards import parse_shard, shard_symbols
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,10 @@ class BybitSource:
         symbols = None if self._all else self._config.symbols or DEFAULT_SYMBOLS
         async with open_rest(self._rest_url, self._gate, self._trust) as rest:
             instruments = await rest.instruments(symbols, self._clock.now())
+        if self._all and self._config.shard is not None:
+            shard = parse_shard(self._config.shard)
+            mine = set(shard_symbols([i.symbol for i in instruments], shard, is_listed=True))
+            instruments = [i for i in instruments if i.symbol in mine]
         changed: list[Event] = []
         for instrument in instruments:
             known = self._instruments.get(instrument.symbol)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +23,7 @@ from wld.tape.columns import Parts
 from wld.tape.follow import follow as follow_events
 from wld.tape.layout import Block
 from wld.tape.seal import is_event, ordered
-from wld.tape.segment import Paths, Segment, find_segments, raise_damages
+from wld.tape.segment import SHARD_FOLDERS, Paths, Segment, find_segments, raise_damages
 from wld.tape.table import Table
 from wld.units import SCALE
 
@@ -120,18 +122,28 @@ class Tape:
             yield event
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
-        """As iterating, each event with its ring number."""
+        """As iterating, each event with its ring number; shards of one recording are merged by receive time."""
         bounded = self.start is not None or self.end is not None or self._wanted_symbols is not None
         if self._follow is not None:
             for item in follow_events(self._follow, self._wants):
                 if not bounded or self._keeps(item[1]):
                     yield item
             return
+        by_shard: dict[Path | None, list[Segment]] = {}
         for segment in self.segments:
-            for item in ordered(segment, segment.blocks(self._wants)):
-                if not bounded or self._keeps(item[1]):
-                    yield item
+            folder = segment.path.parent
+            by_shard.setdefault(folder if folder.match(SHARD_FOLDERS) else None, []).append(segment)
+        shards = [self._numbered(segments) for segments in by_shard.values()]
+        # Each shard numbers its own events; between them only receive time gives an order.
+        items = shards[0] if len(shards) == 1 else heapq.merge(*shards, key=lambda item: item[1].receive_time)
+        for item in items:
+            if not bounded or self._keeps(item[1]):
+                yield item
         raise_damages(self.segments)
+
+    def _numbered(self, segments: Sequence[Segment]) -> Iterator[tuple[int, Event]]:
+        for segment in segments:
+            yield from ordered(segment, segment.blocks(self._wants))
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from wld.tape.layout import Block
 JOURNAL_SUFFIX = ".bin.open"
 SEALED_SUFFIX = ".bin"
 RECOVERED_SUFFIX = ".recovered"
+SHARD_FOLDERS = "shard-*-of-*"
+"""Where the workers of one recording write (`wld.shards`)."""
 _SEARCH_BYTES = 1 << 20
 _THREADS = min(4, os.cpu_count() or 1)
 _NAME = re.compile(r"^(?P<base>.+_\d{8}_\d{4})(?:_(?P<n>\d+))?\.bin(?:\.open)?$")
@@ -371,6 +373,8 @@ Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 def find_segments(paths: Paths) -> list[Segment]:
     """The segments of files and folders in order of their names, each once: the sealed file, else its journal.
 
+    A folder's own `shard-i-of-n` folders, one a worker, belong to it.
+
     Raises:
         TapeError: a path that does not exist, a named file that is no tape, a folder without tapes.
     """
@@ -378,7 +382,9 @@ def find_segments(paths: Paths) -> list[Segment]:
     found: list[Segment] = []
     for path in listed:
         if path.is_dir():
-            inside = _in_folder(path)
+            shards = sorted(p for p in path.glob(SHARD_FOLDERS) if p.is_dir())
+            inside = [segment for folder in (path, *shards) for segment in _in_folder(folder)]
+            inside.sort(key=lambda segment: segment_order(segment.path))
             if not inside:
                 raise TapeError(f"{path}: holds no tapes (market_data_*.bin)")
             found += inside
