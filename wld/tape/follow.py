@@ -10,7 +10,7 @@ from wld.errors import TapeError
 from wld.tape import layout
 from wld.tape.layout import Block
 from wld.tape.seal import ordered
-from wld.tape.segment import Paths, Segment, find_segments, raise_damages, tape_files
+from wld.tape.segment import SHARD_FOLDERS, Paths, Segment, find_segments, raise_damages, tape_files
 from wld.tape.table import Numbered
 
 POLL_S = 0.2
@@ -49,7 +49,8 @@ def follow(paths: Paths, wants: Callable[[Block], bool]) -> Iterator[Numbered]:
 def _present(paths: Paths, done: dict[str, str]) -> list[Segment]:
     listed = [Path(p) for p in (paths if isinstance(paths, list) else [paths])]
     try:
-        files = [file for path in listed for file in (tape_files(path) if path.is_dir() else [path])]
+        folders = [folder for path in listed if path.is_dir() for folder in (path, *path.glob(SHARD_FOLDERS))]
+        files = [*(file for folder in folders for file in tape_files(folder)), *(p for p in listed if not p.is_dir())]
         return find_segments([file for file in files if str(file) not in done]) if files else []
     except (TapeError, OSError):
         return []  # not there yet, or renamed while we looked
