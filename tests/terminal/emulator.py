@@ -19,15 +19,21 @@ class Emulator:
         self._stream.feed(text.replace("\x1b[?2026h", "").replace("\x1b[?2026l", ""))
 
     def cells(self) -> list[list[tuple[Any, ...]]]:
-        """(glyph, foreground, background, bold, reverse) of each cell; a blank has no foreground."""
+        """(glyph, foreground, background, bold, reverse) of each cell as it looks: a blank has no foreground, a lower
+        half is an upper one with its colours swapped.
+        """
         return [
-            [
-                (c.data, "" if c.data == " " and not c.reverse else c.fg, c.bg, c.bold and c.data != " ", c.reverse)
-                for c in (self.screen.buffer[y][x] for x in range(self.screen.columns))
-            ]
-            for y in range(self.screen.lines)
+            [_looks(self.screen.buffer[y][x]) for x in range(self.screen.columns)] for y in range(self.screen.lines)
         ]
 
     def text(self) -> str:
         """The rows as plain text."""
         return "\n".join(line.rstrip() for line in self.screen.display)
+
+
+def _looks(cell: Any) -> tuple[Any, ...]:
+    if cell.data == " ":
+        return (" ", "" if not cell.reverse else cell.fg, cell.bg, False, cell.reverse)
+    if cell.data == "▄" and not cell.reverse:
+        return ("▀", cell.bg, cell.fg, cell.bold, False)
+    return (cell.data, cell.fg, cell.bg, cell.bold, cell.reverse)

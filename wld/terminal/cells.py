@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wld.terminal.palette import Palette, Role, heat_cells
+from wld.terminal.palette import REVERSE, UNDERLINE, Palette, Role, heat_cells
 
 Span = tuple[str, Role]
 Line = str | Sequence[Span]
@@ -264,13 +264,31 @@ def compose(new: Grid, old: Grid | None, palette: Palette, shifts: Iterable[Shif
                 out.append(f"\x1b[{ahead}C" if ahead > 1 else "\x1b[C")
             else:
                 out.append(f"\x1b[{row + 1};{column + 1}H")
+        piece = text[start:end]
+        if style != current and current is not None and style >> 16 == current >> 16:
+            # A blank shows no foreground, and a half block is the other half with its colours swapped: whichever
+            # needs the shorter code.
+            if piece.isspace() and not style >> 16 & _SHOWS_ON_BLANK:
+                style = style & ~0xFF | current & 0xFF
+            elif piece[0] == "▀":
+                swapped = style & ~0xFFFF | style >> 8 & 0xFF | (style & 0xFF) << 8
+                if _changes(swapped, current) < _changes(style, current) and piece == "▀" * len(piece):
+                    style, piece = swapped, "▄" * len(piece)
         if style != current:
             out.append(codes(style, current))
             current = style
-        out.append(text[start:end])
+        out.append(piece)
         cursor = cell + end - start
     out.append("\x1b[0m")
     return "".join(out)
+
+
+_SHOWS_ON_BLANK = UNDERLINE | REVERSE
+
+
+def _changes(style: int, current: int) -> int:
+    """How many of foreground and background differ."""
+    return (style & 0xFF != current & 0xFF) + (style >> 8 & 0xFF != current >> 8 & 0xFF)
 
 
 _SHIFT_BYTES = 30
