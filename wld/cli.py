@@ -18,9 +18,10 @@ from click.core import ParameterSource
 
 import wld
 from wld import config as configuration
-from wld import engine, logs
+from wld import engine, logs, plugins
 from wld.config import Config, Setting
 from wld.errors import ConfigError, WldError
+from wld.hookspecs import COMMAND_GROUP
 from wld.service import wait_for_signal
 
 log = logging.getLogger("wld")
@@ -140,7 +141,32 @@ def load_config(context: click.Context) -> Config:
     return configuration.load(Path(file) if file else None, settings, chosen)
 
 
-@click.group(invoke_without_command=True, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Our own commands, then those of installed plugins, which are imported only when invoked."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *(entry.name for entry in plugins.installed(COMMAND_GROUP))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = self.commands.get(cmd_name)
+        if own is not None or not any(e.name == cmd_name for e in plugins.installed(COMMAND_GROUP)):
+            return own
+        command: click.Command = plugins.load_command(cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(70)) for name in sorted(self.commands)])
+        others = [e for e in plugins.installed(COMMAND_GROUP) if e.name not in self.commands]
+        if others:
+            with formatter.section("Commands of plugins"):
+                rows = [(e.name, f"{e.dist.name} {e.dist.version}" if e.dist else e.value) for e in others]
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Commands, invoke_without_command=True, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @run_options
 @click.version_option(wld.__version__, prog_name="wld")
 @click.pass_context

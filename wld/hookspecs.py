@@ -23,6 +23,8 @@ GROUP = "wld.sinks"
 
 SOURCE_GROUP = "wld.sources"
 """Entry-point group; entry-point name = scheme of the URLs it serves (`--source NAME://…`)."""
+COMMAND_GROUP = "wld.commands"
+"""Entry-point group of command-line commands; name = command, value = a click command, loaded when invoked."""
 
 _hookspec = pluggy.HookspecMarker("wld")
 hookimpl = pluggy.HookimplMarker("wld")

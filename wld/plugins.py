@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from wld import hookspecs
 from wld.errors import PluginError
-from wld.hookspecs import GROUP, SOURCE_GROUP, Sink, SinkContext, SinkSpec, SourceSpec
+from wld.hookspecs import COMMAND_GROUP, GROUP, SOURCE_GROUP, Sink, SinkContext, SinkSpec, SourceSpec
 
 
 def installed(group: str = GROUP) -> list[EntryPoint]:
@@ -57,6 +57,25 @@ def load_source(scheme: str) -> SourceSpec:
     if absent:
         raise PluginError(f"{who(entry)}: {absent}")
     return spec
+
+
+def load_command(name: str) -> Any:
+    """The click command that an installed package offers under this name.
+
+    Raises:
+        PluginError: offered twice, an import that fails, something that is no command.
+    """
+    entry = _only(name, installed(COMMAND_GROUP), "command")
+    try:
+        command = entry.load()
+    except ModuleNotFoundError as error:
+        absent = missing(entry, (str(error.name),))
+        raise PluginError(f"{who(entry)}: {absent or _cause(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{who(entry)}: cannot be imported: {_cause(error)}") from error
+    if not callable(getattr(command, "main", None)):
+        raise PluginError(f"{who(entry)}: {entry.value} must be a click command, not {command!r:.60}")
+    return command
 
 
 def create_sink(spec: SinkSpec, config: Any, context: SinkContext) -> Sink:
@@ -98,7 +117,7 @@ def _distribution(entry: EntryPoint) -> str:
 
 def who(entry: EntryPoint) -> str:
     """The plugin and its distribution, as every error begins."""
-    kind = "source" if entry.group == SOURCE_GROUP else "sink"
+    kind = {SOURCE_GROUP: "source", COMMAND_GROUP: "command"}.get(entry.group, "sink")
     return f"{kind} {entry.name} ({_distribution(entry)})"
 
 

@@ -48,8 +48,9 @@ class HeatmapConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds over which w is measured, at least; it ends with the first change of open interest after that."""
     remove_forced_flow: bool = True
     """A liquidation's own trade opens nothing: it leaves the flow before anything else."""
-    close_by_flow: bool = True
-    """The part of the flow that does not open closes the other side, over all bins in proportion."""
+    close_share: float = 0.5
+    """How much of the flow that does not open closes the other side, over all bins in proportion; the rest is traffic
+    between those who hold nothing. 0: only age takes positions off."""
 
     # Memory.
 
@@ -62,7 +63,7 @@ class HeatmapConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     # Real liquidations.
 
-    learn: bool = False
+    learn: bool = True
     """Whether leverage weights follow real liquidations (exposure-corrected expectation maximisation)."""
     learn_prior_events: float = 20.0
     """Weight of the prior, in median liquidations."""
@@ -114,7 +115,7 @@ def check(config: HeatmapConfig) -> HeatmapConfig:
         refuse("tier_weights", "numbers of 0 or more, not all 0")
     if config.formula not in ("mark", "entry"):
         refuse("formula", "mark or entry")
-    for key in ("wide_share", "maker_share", "learn_memory"):
+    for key in ("wide_share", "maker_share", "close_share", "learn_memory"):
         if not 0 <= getattr(config, key) <= 1:
             refuse(key, "a fraction from 0 to 1")
     if not 0.00005 <= config.bin_width <= 0.01:

@@ -51,6 +51,10 @@ MEANING = {
 SERIES = ("model", "boosted", *BASELINES)
 
 
+_BLUR = np.exp(-0.5 * (np.arange(-15, 16) / 5.0) ** 2)
+_BLUR /= _BLUR.sum()
+
+
 class _Frozen(Struct, frozen=True):
     time: int
     base: int
@@ -170,10 +174,11 @@ class Baselines:
             at = bin_ - self._base
             if 0 <= at < self._count:
                 out[side, at] += notional
-        shape = np.exp(-0.5 * (np.arange(-15, 16) / 5.0) ** 2)
         for side in (LONG, SHORT):
-            if out[side].any():
-                out[side] = np.convolve(out[side], shape / shape.sum(), mode="same")
+            held = np.flatnonzero(out[side])
+            if len(held):
+                low, high = max(0, int(held[0]) - 15), int(held[-1]) + 16
+                out[side, low:high] = np.convolve(out[side, low:high], _BLUR, mode="same")
         return out
 
 
@@ -188,8 +193,10 @@ class Verdict(Struct, frozen=True):
 class Scorer:
     """Collects swept buckets and their outcomes; `leads` (seconds before the crossing) are scored apart."""
 
-    def __init__(self, leads: tuple[int, ...] = (LEAD_S,)) -> None:
+    def __init__(self, leads: tuple[int, ...] = (LEAD_S,), warm_up: int = WARM_UP_NS) -> None:
         self.leads = leads
+        self.warm_up = warm_up
+        """ns after the first step before which nothing is scored."""
         self.baselines = Baselines()
         self.times = array("q")
         self.sides = array("b")
@@ -237,7 +244,7 @@ class Scorer:
         self._base = ledger.base
         low, high = model.swept[0] - ledger.base, model.swept[1] - ledger.base
         armed = self._armed
-        scored = end >= self._gap_until and self._start is not None and end >= self._start + WARM_UP_NS
+        scored = end >= self._gap_until and self._start is not None and end >= self._start + self.warm_up
         expired = [key for key, (_, time) in self._pending.items() if time < end - RECENT_NS]
         for key in expired:
             del self._pending[key]
@@ -298,7 +305,7 @@ class Scorer:
             if near:
                 found = (min(near)[2], end)
         if found is None:
-            if self._start is not None and end >= max(self._start + WARM_UP_NS, self._gap_until):
+            if self._start is not None and end >= max(self._start + self.warm_up, self._gap_until):
                 self.unmatched_events += 1
                 self.unmatched_notional += event.notional
             return Verdict(None, False)
@@ -317,7 +324,7 @@ class Scorer:
             return
         end = step.start + STEP_NS
         raw = model.field()
-        factor = model.boost(end)
+        factor = model.boost()
         fields = self.baselines.fields(model)
         fields["model"] = raw
         fields["boosted"] = raw if factor is None else raw * factor
@@ -627,5 +634,5 @@ def _calibration(sample: Sample) -> tuple[tuple[Decile, ...], float | None]:
             )  # fmt: skip
     points = [(np.log(d.predicted), np.log(d.realised)) for d in rows if d.predicted > 0 and d.realised > 0]
     x, y = np.array([p for p, _ in points]), np.array([r for _, r in points])
-    slope = float(np.polyfit(x, y, 1)[0]) if len(points) >= 3 else None
+    slope = float(np.polyfit(x, y, 1)[0]) if len(set(x.tolist())) >= 3 else None
     return tuple(rows), slope

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld import (
+    ABSENT,
     AggressorSide,
+    Batch,
     Event,
     Gap,
     Instrument,
@@ -24,8 +26,9 @@ from wld import (
     Ticker,
     Trade,
 )
+from wld.tables import BACKFILLED, BLOCK_TRADE, BUY, TICKER_PLACE, Tables
 from wld_heatmap.config import HeatmapConfig, check
-from wld_heatmap.evaluation import LEAD_S, Interval, Report, Sample, Scorer, judge
+from wld_heatmap.evaluation import LEAD_S, WARM_UP_NS, Interval, Report, Sample, Scorer, judge
 from wld_heatmap.ledger import LONG, SHORT, Floats
 from wld_heatmap.model import MINUTE_NS, STEP_NS, HeatModel, Step
 
@@ -40,6 +43,9 @@ LIQUIDATIONS_KEPT = 5_000
 _CODES_PER_E = 2_000.0
 _DECODED = np.expm1(np.arange(1 << 16) / _CODES_PER_E).astype(np.float32)
 
+FEW = 40
+"""Prints in one read below which summing them one by one is quicker than with numpy."""
+_MARK, _SINGLE, _BOTH = (TICKER_PLACE[n] for n in ("mark_price", "single_open_interest", "open_interest"))
 _TAKEN = (Trade, Ticker, Liquidation, Instrument)
 
 TierFilter = Literal["all", "high", "low"]
@@ -62,7 +68,7 @@ class Column(Struct, frozen=True):
     end: int
     low_bin: int
     mark_open: int | None
-    """1e-8 quote units; None where no mark price was known."""
+    """1e-8 quote units; None where none came, as in a hole."""
     mark_high: int | None
     mark_low: int | None
     mark_close: int | None
@@ -71,7 +77,7 @@ class Column(Struct, frozen=True):
     is_seed: bool
     """Made from history on disk, not watched live."""
     has_gap: bool
-    """Something of it was lost."""
+    """Something of it was lost, or nothing came at all."""
     codes: Codes
     """Raw heat as stored; `raw` decodes it."""
     codes_high: Codes
@@ -179,12 +185,12 @@ class HeatMap:
 
     def __init__(
         self, symbol: str, config: HeatmapConfig | None = None, *, leads: tuple[int, ...] = (LEAD_S,),
-        keep_columns: bool = True,
+        keep_columns: bool = True, warm_up: int = WARM_UP_NS,
     ) -> None:  # fmt: skip
         self.symbol = symbol
         self.config = check(config or HeatmapConfig())
         self.model = HeatModel(self.config)
-        self.scorer = Scorer(leads)
+        self.scorer = Scorer(leads, warm_up)
         self.liquidations: deque[LiquidationMark] = deque(maxlen=LIQUIDATIONS_KEPT)
         self.version = 0
         """Counts closed columns: nothing that is drawn from columns changed while it stands still."""
@@ -205,10 +211,72 @@ class HeatMap:
     # Input.
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Take a batch, or any events in order; those of other symbols are passed over."""
+        """Take a batch, or any events in order; those of other symbols are passed over.
+
+        A batch that holds columns is summed without making its events.
+        """
+        tables = events.tables if isinstance(events, Batch) else None
+        if tables is not None:
+            if self.symbol in tables.symbols or tables.rows:
+                self._apply_tables(tables)
+            return
         for event in events:
             if (isinstance(event, _TAKEN) and event.symbol == self.symbol) or type(event) is Gap:
                 self._take(event)
+
+    def _apply_tables(self, tables: Tables) -> None:
+        time = tables.receive_time
+        later = []
+        for _, event in tables.rows:
+            if (isinstance(event, _TAKEN) and event.symbol == self.symbol) or type(event) is Gap:
+                if event.receive_time <= time:
+                    self._take(event)
+                else:
+                    later.append(event)
+        if self.symbol in tables.symbols:
+            self._take_columns(tables, tables.symbols.index(self.symbol))
+        for event in later:
+            self._take(event)
+
+    def _take_columns(self, tables: Tables, symbol: int) -> None:
+        """One read of the socket: everything in it came at once, so it is one step's."""
+        model, only = self.model, len(tables.symbols) == 1
+        step = None
+        if tables.tickers is not None:
+            mine = slice(None) if only else tables.tickers["symbol"] == symbol
+            values = tables.tickers["values"][mine]
+            if len(values):
+                step = self._step_at(tables.receive_time)
+                for price in values[:, _MARK].tolist():
+                    if price != ABSENT:
+                        model.mark_price(step, price)
+                for single, both in values[:, (_SINGLE, _BOTH)].tolist():
+                    if single != ABSENT:
+                        step.open_interest = single
+                    elif both != ABSENT:
+                        step.open_interest = both // 2
+        if tables.trades is not None:
+            trades = tables.trades
+            keep = (trades["flags"] & BLOCK_TRADE) == 0
+            if not only:
+                keep &= trades["symbol"] == symbol
+            flags = trades["flags"][keep]
+            if len(flags):
+                step = step or self._step_at(tables.receive_time)
+                price, size = trades["price"][keep], trades["size"][keep]
+                if len(flags) < FEW or (flags & BACKFILLED).any():
+                    times = trades["event_time"][keep].tolist()
+                    for p, v, f, t in zip(price.tolist(), size.tolist(), flags.tolist(), times, strict=True):
+                        model.trade(step, p, v, bool(f & BUY), t, bool(f & BACKFILLED))
+                else:
+                    model.trade_columns(step, price, size, (flags & BUY) != 0)
+        if tables.liquidations is not None:
+            rows = tables.liquidations
+            names = ("symbol", "event_time", "is_long", "size", "bankruptcy_price")
+            for which, t, is_long, v, p in zip(*(rows[name].tolist() for name in names), strict=True):
+                if which == symbol:
+                    step = step or self._step_at(tables.receive_time)
+                    step.liquidations.append((t, bool(is_long), v, p))
 
     def _take(self, event: Any) -> None:
         step = self._step_at(event.receive_time)
@@ -268,6 +336,8 @@ class HeatMap:
     def _close(self, step: Step) -> None:
         model, scorer = self.model, self.scorer
         end = step.start + STEP_NS
+        if step.is_empty:
+            return
         model.sweep(step)
         forced = model.forced(step)
         verdicts = scorer.step(step, forced, model)
@@ -292,20 +362,21 @@ class HeatMap:
         """Empty time between two steps: the ledger fades, columns are drawn, at the same instants however it is cut."""
         model = self.model
         until = time // STEP_NS * STEP_NS
-        at = (model.now // MINUTE_NS + 1) * MINUTE_NS
-        most = 60
-        while at <= until and most:
-            model.age(model.now, at)
-            model.now = at
-            self._columns_until(at)
-            at += MINUTE_NS
-            most -= 1
         if model.now < until:
-            if until - model.now >= MINUTE_NS:
-                self._part.has_gap = self._minute_part.has_gap = True
+            model.flush()
+        if until - model.now > 24 * 60 * MINUTE_NS:
             model.age(model.now, until)
             model.now = until
             self._columns_until(until)
+        width, drawn = self._column_ns, 0
+        while model.now < until:
+            drawn += 1
+            if drawn > 360:
+                width = MINUTE_NS  # an hour of nothing was drawn; the rest more coarsely
+            at = min(until, (model.now // width + 1) * width)
+            model.age(model.now, at)
+            model.now = at
+            self._columns_until(at)
 
     def _columns_until(self, end: int) -> None:
         if not self._keep_columns or self.model.ledger is None:
@@ -318,7 +389,6 @@ class HeatMap:
             if part.slot is None:
                 part.slot = slot
             if slot > part.slot:
-                # A column that time jumped over is not drawn again and again: it is one wide column.
                 kept.append(self._column(part, part.slot * width, slot * width))
                 part.reset(slot)
                 if width == self._column_ns:
@@ -328,19 +398,19 @@ class HeatMap:
         model = self.model
         assert model.ledger is not None
         raw = model.field()
-        factor = model.boost(end)
+        factor = model.boost()
         both = raw.sum(axis=0)
         held = np.flatnonzero(both > 0.5)
         low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
         is_high = model.leverages >= HIGH_LEVERAGE
         of_high = np.einsum("t,stb->b", model.weights * is_high, model.ledger.mass[:, :, low:high])
         boosted = None if factor is None else _encode((raw * factor).sum(axis=0)[low:high])
-        mark: list[int] | list[None] = part.mark or ([None] * 4 if model.mark is None else [model.mark] * 4)
+        mark: list[int] | list[None] = part.mark or [None] * 4
         return Column(
             start, end, model.ledger.base + low,
             mark[0], mark[1], mark[2], mark[3],
             None if model.mark is None else model.bin_of(model.mark),
-            self.is_seeding, part.has_gap,
+            self.is_seeding, part.has_gap or part.is_empty,
             _encode(both[low:high]), _encode(of_high * model.prices[low:high]), boosted, model.open_interest,
         )  # fmt: skip
 
@@ -396,7 +466,7 @@ class HeatMap:
             return []
         chosen = self._tier_mask(tiers)
         heat = np.einsum("t,stb->sb", model.weights * chosen, model.ledger.mass) * model.prices
-        factor = model.boost(model.now) if boosted else None
+        factor = model.boost() if boosted else None
         if factor is not None:
             heat = heat * factor
         found = []
@@ -473,6 +543,8 @@ class HeatMap:
         if model.first_time is None:
             yield "no data yet"
             return
+        if self.restored_at is not None:
+            yield "restored from a state file: where the mark price went meanwhile is not known"
         if coverage is None:
             yield "open interest unknown: closes are not taken off"
         elif max(coverage) < 0.2:
@@ -495,14 +567,18 @@ class _Part:
         self.slot: int | None = None
         self.mark: list[int] = []
         self.has_gap = False
+        self.is_empty = True
+        """Nothing at all came: the feed is silent or dead."""
 
     def reset(self, slot: int) -> None:
         self.slot = slot
         self.mark = []
         self.has_gap = False
+        self.is_empty = True
 
     def add(self, step: Step, model: HeatModel) -> None:
         self.has_gap |= step.has_gap
+        self.is_empty = False
         mark = step.mark or ([model.mark] * 4 if model.mark is not None else [])
         if not mark:
             return
@@ -540,6 +616,8 @@ class Radar:
     ) -> None:
         self.config = check(config or HeatmapConfig())
         self.maps: dict[str, HeatMap] = {}
+        self.is_seeding = False
+        """Set while history is replayed."""
         self._wanted = None if symbols is None else tuple(symbols)
         self._options = options
         for symbol in self._wanted or ():
@@ -547,19 +625,31 @@ class Radar:
 
     def apply(self, events: Iterable[Event]) -> None:
         """Take a batch of any symbols."""
+        tables = events.tables if isinstance(events, Batch) else None
+        if tables is not None:
+            for _, event in tables.rows:
+                if isinstance(event, _TAKEN):
+                    self.map_of(event.symbol)
+            for symbol in tables.symbols:
+                heatmap = self.map_of(symbol)
+            for heatmap in list(self.maps.values()):
+                heatmap.apply(events)
+            return
         for event in events:
             if isinstance(event, _TAKEN):
-                heatmap = self._map(event.symbol)
+                heatmap = self.map_of(event.symbol)
                 if heatmap is not None:
                     heatmap._take(event)
             elif type(event) is Gap:
                 for heatmap in self.maps.values():
                     heatmap._take(event)
 
-    def _map(self, symbol: str) -> HeatMap | None:
+    def map_of(self, symbol: str) -> HeatMap | None:
+        """The symbol's HeatMap, made when it is new; None where it is not among the wanted."""
         heatmap = self.maps.get(symbol)
         if heatmap is None and self._wanted is None:
             heatmap = self.maps[symbol] = HeatMap(symbol, self.config, **self._options)
+            heatmap.is_seeding = self.is_seeding
         return heatmap
 
     def advance(self, now: int) -> None:

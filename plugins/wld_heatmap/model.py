@@ -81,12 +81,12 @@ class Step(Struct):
     gap_in_mark: bool = False
     gap_in_trades: bool = False
 
-
-class _Boost(Struct, frozen=True):
-    time: int
-    side: int
-    bin: int
-    strength: float
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came."""
+        return not (
+            self.mark or self.flow or self.late or self.liquidations or self.has_gap or self.open_interest is not None
+        )
 
 
 class HeatModel:
@@ -126,9 +126,10 @@ class HeatModel:
         self._pending: Flow = {}
         self._debts: list[list[float]] = [[], []]
         self._debt_ages: list[list[int]] = [[], []]
-        self._sizes: deque[float] = deque(maxlen=200)
-        self._notionals: deque[float] = deque(maxlen=200)
-        self._boosts: list[_Boost] = []
+        self.sizes: deque[float] = deque(maxlen=200)
+        """Of the last real liquidations, base coin."""
+        self.notionals: deque[float] = deque(maxlen=200)
+        self._boost: Floats | None = None
         self._recent: deque[tuple[int, int, int]] = deque()
         self._minutes: deque[tuple[int, int, int]] = deque()
         self._risk: npt.NDArray[np.float32] | None = None
@@ -140,6 +141,7 @@ class HeatModel:
         self._window_range: tuple[int, int] | None = None
         self._window_closing = [0.0, 0.0]
         self._gap_until = 0
+        self._hole = False
         self._next_learn: int | None = None
         self._set_tiers()
 
@@ -151,6 +153,22 @@ class HeatModel:
         if rules != self.rules:
             self.rules = rules
             self._set_tiers()
+
+    def restore(self, sizes: list[float], notionals: list[float]) -> None:
+        """After ledger, tiers and figures were put back from a state: bring the rest in line with them."""
+        assert self.ledger is not None
+        self.sizes.extend(sizes)
+        self.notionals.extend(notionals)
+        self._risk = np.zeros(self.ledger.mass.shape, np.float32)
+        most = float(self.leverages[-1])
+        known = leverage_tiers(self.config, most)
+        self.prior = known[1] if len(known[1]) == len(self.leverages) else self.weights.copy()
+        self._bins.clear()
+        self._kernels.clear()
+        self._field = self._boost = None
+        self.step = None
+        # What happened while nobody watched is a hole.
+        self._hole = True
 
     def _set_tiers(self) -> None:
         before, weights_before = self.leverages, self.weights
@@ -263,6 +281,9 @@ class HeatModel:
     def sweep(self, step: Step) -> None:
         """The mark price moved: note what stood in its way, then empty it."""
         end = step.start + STEP_NS
+        if self._hole:
+            step.has_gap = step.gap_in_mark = step.gap_in_trades = True
+            self._hole = False
         if self.first_time is None:
             self.first_time = step.start
         mark = step.mark
@@ -291,6 +312,8 @@ class HeatModel:
         if moved:
             assert self._risk is not None
             self._risk = shifted(self._risk, moved)
+            if self._boost is not None:
+                self._boost = shifted(self._boost, moved)
             self._field = None
         low_bin, high_bin = self.bin_of(low), self.bin_of(high)
         self.swept = (low_bin, high_bin)
@@ -360,27 +383,45 @@ class HeatModel:
             side = LONG if event.is_long else SHORT
             at = event.bin - ledger.base
             if 0 <= at < ledger.count:
-                here = slice(max(0, at - 1), at + 2)
-                held = float(self.weights @ ledger.mass[side, :, here].sum(axis=1))
+                # Where the mark price went it is gone already; a neighbour that it has not reached is not touched.
+                held = float(self.weights @ ledger.mass[side, :, at])
                 if held > 0:
-                    ledger.mass[side, :, here] *= max(0.0, 1.0 - event.size / held)
+                    ledger.mass[side, :, at] *= max(0.0, 1.0 - event.size / held)
                     self._field = None
-                blame = self.weights * self._risk[side, :, here].sum(axis=1)
+                blame = self.weights * self._risk[side, :, max(0, at - 1) : at + 2].sum(axis=1)
                 if blame.sum() > 0:
                     blame /= blame.sum()
                     self.counts += blame
-                    cap = 10.0 * float(np.median(self._sizes)) if self._sizes else event.size
+                    cap = 10.0 * float(np.median(self.sizes)) if self.sizes else event.size
                     self.evidence += blame * min(event.size, cap)
-            self._sizes.append(event.size)
-            self._notionals.append(event.notional)
+            self.sizes.append(event.size)
+            self.notionals.append(event.notional)
             if self.config.boost:
-                most = float(np.quantile(np.array(self._notionals), 0.95))
-                strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / most)
-                self._boosts.append(_Boost(now, side, event.bin, strength))
+                self._lift(event, side)
             self._debts[side].append(event.size)
             self._debt_ages[side].append(0)
         if self.config.learn:
             self._reweigh(now)
+
+    def _lift(self, event: Forced, side: int) -> None:
+        """A liquidated long sells: prices travel down, towards the next longs; a short's buys travel up."""
+        assert self.ledger is not None
+        assert self.grid is not None
+        most = float(np.quantile(np.array(self.notionals), 0.95))
+        strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / most)
+        reach = max(1, round(self.config.boost_reach / self.grid.width))
+        at = event.bin - self.ledger.base
+        low, high = (at - reach, at + 1) if side == LONG else (at, at + reach + 1)
+        low, high = max(0, low), max(0, high)
+        if self._boost is None:
+            self._boost = np.zeros((2, self.ledger.count))
+        np.maximum(self._boost[side, low:high], strength, out=self._boost[side, low:high])
+
+    def _fade_boost(self, seconds: float) -> None:
+        if self._boost is not None:
+            self._boost = self._boost * 2.0 ** (-seconds / self.config.boost_half_life)
+            if self._boost.max() < 0.01:
+                self._boost = None
 
     def _reweigh(self, now: int) -> None:
         interval = int(self.config.learn_interval * STEP_NS)
@@ -389,9 +430,9 @@ class HeatModel:
         if now < self._next_learn:
             return
         self._next_learn = now // interval * interval + interval
-        if not self._sizes:
+        if not self.sizes:
             return
-        strength = self.config.learn_prior_events * float(np.median(self._sizes))
+        strength = self.config.learn_prior_events * float(np.median(self.sizes))
         expected = float(self.prior @ self.exposure)
         if expected > 0:
             # Only part of what stood there was still open; that share is the scale, the tiers are relative to it.
@@ -429,6 +470,11 @@ class HeatModel:
             self._cap()
             self._field = None
 
+    def flush(self) -> None:
+        """A second went by in which nothing came: what was traded before it is taken in."""
+        if self._pending:
+            self.flow(Step(self.now))
+
     def _without_forced(self, flow: Flow) -> Flow:
         """A liquidated long was sold by the venue, a short bought: that size opened nothing."""
         for side in (LONG, SHORT):
@@ -465,10 +511,10 @@ class HeatModel:
             if kappa:
                 ledger.deposit(1 - side, bin_, kappa * opened, self.kernel(1 - side, tier))
             taken[side] += size / SCALE
-        if self.config.close_by_flow and self.open_interest:
+        if self.config.close_share and self.open_interest:
             for side in (LONG, SHORT):
                 # Sells close longs, buys close shorts; positions that the ledger has not seen take their part of it.
-                closing = (1.0 - w) * (taken[1 - side] + kappa * taken[side])
+                closing = self.config.close_share * (1.0 - w) * (taken[1 - side] + kappa * taken[side])
                 if closing > 0:
                     held = max(ledger.total(side, self.weights), self.open_interest)
                     ledger.mass[side] *= max(0.0, 1.0 - closing / held)
@@ -547,11 +593,11 @@ class HeatModel:
                 self.ledger.mass[side] *= self.open_interest / held
 
     def age(self, before: int, now: int) -> None:
-        """Let the ledger fade, on whole minutes so that it does not matter how time was cut."""
+        """Let the boost fade by seconds and the ledger by whole minutes, so that it does not matter how time was cut."""
+        self._fade_boost((now - before) / STEP_NS)
         minutes = now // MINUTE_NS - before // MINUTE_NS
         if minutes <= 0 or self.ledger is None:
             return
-        self._boosts = [b for b in self._boosts if now - b.time < 10 * self.config.boost_half_life * STEP_NS]
         if minutes * MINUTE_NS > MEMORY_NS:
             self.ledger.mass[:] = 0.0
         hours = np.array([self._half_life(leverage) for leverage in self.leverages])
@@ -588,24 +634,9 @@ class HeatModel:
             self._field = self.ledger.field(self.weights) * self.prices
         return self._field
 
-    def boost(self, now: int) -> Floats | None:
+    def boost(self) -> Floats | None:
         """`[side, i]` factor from recent real liquidations, 1 to `boost_cap`; None where there is none."""
-        if not self._boosts or self.ledger is None or self.grid is None:
-            return None
-        reach = max(1, round(self.config.boost_reach / self.grid.width))
-        extra = np.zeros((2, self.ledger.count))
-        live = False
-        for boost in self._boosts:
-            strength = boost.strength * 2.0 ** (-(now - boost.time) / (self.config.boost_half_life * STEP_NS))
-            if strength < 0.01:
-                continue
-            live = True
-            at = boost.bin - self.ledger.base
-            # A liquidated long sells: prices travel down, towards the next longs.
-            low, high = (at - reach, at + 1) if boost.side == LONG else (at, at + reach + 1)
-            low, high = max(0, low), max(0, high)
-            np.maximum(extra[boost.side, low:high], strength, out=extra[boost.side, low:high])
-        return 1.0 + extra if live else None
+        return None if self._boost is None else 1.0 + self._boost
 
     def coverage(self) -> tuple[float, float] | None:
         """Long and short mass over the open interest of one side; None while that is unknown."""

@@ -74,9 +74,12 @@ def e8(value: float) -> int:
     return round(value * wld.SCALE)
 
 
-def demo_map(minutes: float = 120.0, seed: int = 7, config: HeatmapConfig | None = None, **options: Any) -> HeatMap:
-    """A HeatMap that watched the made-up market for some minutes (120 take about a second)."""
-    heatmap = HeatMap(SYMBOL, config)
+def demo_map(
+    minutes: float = 120.0, seed: int = 7, config: HeatmapConfig | None = None, warm_up: int = 3600 * SECOND,
+    **options: Any,
+) -> HeatMap:  # fmt: skip
+    """A HeatMap that watched the made-up market for some minutes (120 take two or three seconds)."""
+    heatmap = HeatMap(SYMBOL, config, warm_up=warm_up)
     heatmap.apply(market(minutes, seed, **options))
     heatmap.advance(T0 + int(minutes * 60 + 10) * SECOND)
     heatmap.refresh()

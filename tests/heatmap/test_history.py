@@ -15,12 +15,12 @@ from .demo import SECOND, SYMBOL, demo_map
 
 @pytest.fixture(scope="module")
 def watched() -> HeatMap:
-    return demo_map(60.0, gap_at=30.0)
+    return demo_map(30.0, gap_at=15.0)
 
 
 def test_columns_are_back_to_back_and_ten_seconds_wide(watched: HeatMap) -> None:
     columns = list(watched.columns)
-    assert len(columns) > 300
+    assert len(columns) > 150
     for before, after in itertools.pairwise(columns):
         assert before.end == after.start
     narrow = [c for c in columns if c.end - c.start == 10 * SECOND]

@@ -354,3 +354,13 @@ def test_a_flush_of_many_symbols_is_a_block_a_kind(tmp_path: Path) -> None:
     assert sorted(kinds) == [
         layout.HEADER, layout.TRADE, layout.BOOK, layout.LIQUIDATION, layout.TICKER, layout.GAP,
     ]  # fmt: skip
+
+
+def test_only_some_kinds(tmp_path: Path) -> None:
+    events = mixed(50)
+    with wld.TapeWriter(tmp_path, source="test") as writer:
+        writer.append(events)
+    tape = wld.open_tape(tmp_path).only(["trade", "book_snapshot"])
+    assert list(tape) == [e for e in events if isinstance(e, wld.Trade | wld.BookSnapshot)]
+    with pytest.raises(wld.TapeError, match="got trades"):
+        wld.open_tape(tmp_path).only(["trades"])

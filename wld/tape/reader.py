@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from msgspec import Struct
@@ -16,7 +16,7 @@ from wld import batch as dtypes
 from wld.batch import Columns
 from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError, TapeVersion
-from wld.events import Event, Gap, Repair
+from wld.events import KINDS, Event, Gap, Repair, kind_of
 from wld.tape import layout, rows, table
 from wld.tape.arrays import needs, table_array
 from wld.tape.columns import Parts
@@ -91,10 +91,27 @@ class Tape:
         self.end = end
         self._symbols: tuple[str, ...] | None = None
         self._follow: Paths | None = None
+        self._wanted_kinds: frozenset[str] | None = None
+        self._block_kinds: frozenset[int] | None = None
+
+    def only(self, kinds: Iterable[str]) -> Self:
+        """This tape, its events limited to some kinds (`trade`, `ticker`, …); blocks of others are not decoded.
+
+        Raises:
+            TapeError: there is no such kind.
+        """
+        self._wanted_kinds = frozenset(kinds)
+        unknown = self._wanted_kinds - set(KINDS)
+        if unknown:
+            raise TapeError(f"kinds: expected any of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+        names = {"book" if kind.startswith("book") else kind for kind in self._wanted_kinds}
+        self._block_kinds = frozenset(kind for kind, name in layout.KIND_NAMES.items() if name in names)
+        return self
 
     def _wants(self, block: Block) -> bool:
         return (
             is_event(block)
+            and (self._block_kinds is None or block.kind in self._block_kinds)
             and (
                 self._wanted_symbols is None
                 or block.symbol in self._wanted_symbols
@@ -114,6 +131,8 @@ class Tape:
             symbol = getattr(event, "symbol", None)
             if symbol is not None and symbol not in self._wanted_symbols:
                 return False
+        if self._wanted_kinds is not None and kind_of(event) not in self._wanted_kinds:
+            return False
         time = event.receive_time
         return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
 
@@ -123,7 +142,7 @@ class Tape:
 
     def numbered(self) -> Iterator[tuple[int, Event]]:
         """As iterating, each event with its ring number; shards of one recording are merged by receive time."""
-        bounded = self.start is not None or self.end is not None or self._wanted_symbols is not None
+        bounded = any(x is not None for x in (self.start, self.end, self._wanted_symbols, self._wanted_kinds))
         if self._follow is not None:
             for item in follow_events(self._follow, self._wants):
                 if not bounded or self._keeps(item[1]):
