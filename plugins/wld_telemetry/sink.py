@@ -214,17 +214,20 @@ class TelemetrySink:
         facts = view.facts
         rates = self._rates.of(view.now, facts.counts)
         seen = facts.of(view.symbol).seen
-        parts = []
+        parts = {}
         for label, topic in _TOPICS:
             time = seen.get(topic)
             rate = rates[topic]
             age = "--" if time is None else numbers.age(view.now - time)
-            parts.append(f"{label} {rate:.{0 if rate >= 9.95 else 1}f}/s {age}")
+            parts[label] = f"{rate:.{0 if rate >= 9.95 else 1}f}/s {age}"
         # Liquidations may rightly be quiet for hours; the others not.
         quiet = [seen.get(topic) for _, topic in _TOPICS[:3]]
         oldest = None if None in quiet else max(view.now - time for time in quiet if time is not None)
         is_old = oldest is None or oldest > OLD_NS
-        rows = [Row("topics", " ".join(parts[:2]), None, is_old), Row("", " ".join(parts[2:]), None, is_old)]
+        rows = [
+            Row("trades", f"{parts['trades']}  books {parts['books']}", None, is_old),
+            Row("tickers", f"{parts['tickers']}  liqs {parts['liqs']}", None, is_old),
+        ]
         lag = facts.lag_ms()
         drops = sum(sink.dropped for sink in self._context.statistics().sinks)
         state = self.states.get(view.symbol)

@@ -356,7 +356,7 @@ class Telemetry:
             rows.append(
                 Row(
                     label,
-                    f"buy {share * 100:3.0f}% {numbers.bar(share, 10)} {numbers.signed(buys - sells)}",
+                    f"buy {share * 100:.0f}% {numbers.bar(share, 8)} {numbers.signed(buys - sells)}",
                     age,
                     False,
                     "long" if share >= 0.5 else "short",
@@ -377,7 +377,7 @@ class Telemetry:
         share = bids / (bids + asks) if bids + asks else math.nan
         imbalance = 2 * share - 1
         tone = "long" if imbalance > 0 else "short"
-        text = f"{imbalance:+.2f} {numbers.bar(share, 8)} {numbers.amount(bids)}|{numbers.amount(asks)}"
+        text = f"{imbalance:+.2f} {numbers.bar(share, 6)} {numbers.amount(bids)}|{numbers.amount(asks)}"
         return Group(
             "book", "BOOK 25 bp (USDT)", [_row("imbal.", text, now - self.book.receive_time, 3 * BOOK_INTERVAL, tone)]
         )

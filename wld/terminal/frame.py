@@ -21,7 +21,7 @@ COMPACT_WIDTH, COMPACT_HEIGHT = 60, 15
 COLUMN_WIDTH = 100
 """From here on panels stand in a column at the right; below, they are two brief columns under the pane."""
 WIDE_WIDTH = 160
-_NARROW_COLUMN, _WIDE_COLUMN = 34, 44
+_NARROW_COLUMN, _WIDE_COLUMN = 38, 44
 _BRIEF_ROWS = 4
 
 KEYS: tuple[tuple[str, str], ...] = (
@@ -212,6 +212,9 @@ def draw_title(canvas: Canvas, view: View, state: FrameState) -> None:
             break
         total -= sum(len(text) for w, text, _ in parts if w == weight)
         parts = [part for part in parts if part[0] != weight]
+    if total > room:  # too narrow for all that must stand there: less air, and the state in one word
+        parts = [(weight, text.replace("  ", " "), role) for weight, text, role in parts]
+        end = end if is_alarm else end.split(" ")[0]
     canvas.fill(Role.ALARM if is_alarm else Role.TITLE)
     column = 0
     for _, text, role in parts:
@@ -359,10 +362,9 @@ def _draw_help(canvas: Canvas, panels: PanelSet) -> None:
     entries: list[tuple[str, str] | None] = list(KEYS)
     if panels.pane and panels.pane.help:
         entries += [None, *panels.pane.help]
-    shown = panels.ordered()
-    if shown:
-        numbered = " ".join(f"{i} {panel.title.lower()}" for i, panel in enumerate(shown[:9], 1))
-        entries += [None, ("panels", numbered)]
+    numbered = [f"{i} {panel.name}" for i, panel in enumerate(panels.ordered()[:9], 1)]
+    for start in range(0, len(numbered), 5):
+        entries.append(("panels" if not start else "", "  ".join(numbered[start : start + 5])))
     rows = canvas.height - 2
     columns = 1 if len(entries) <= rows or canvas.width < 100 else 2
     per_column = -(-len(entries) // columns)

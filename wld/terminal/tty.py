@@ -15,6 +15,7 @@ import signal
 import struct
 import termios
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from wld.terminal.keys import Decoder, Input
@@ -190,16 +191,20 @@ class Tty:
         return self._decoder.flush()
 
 
-def encoding_is_unicode(environment: Any = None) -> bool:
+def encoding_is_unicode(environment: Mapping[str, str] | None = None) -> bool:
     """Whether half blocks can be shown one cell wide.
 
     Not in a locale of another encoding, nor in a Chinese, Japanese or Korean one or with AMBIGUOUS_WIDE=2, where many
-    terminals draw these glyphs two cells wide (Unicode TR 11). An unset locale counts as UTF-8, as in most containers.
+    terminals draw these glyphs two cells wide (Unicode TR 11). An unset locale, or C, counts as UTF-8: it is what bare
+    containers have, and their terminals are UTF-8.
     """
     env = os.environ if environment is None else environment
     if env.get("AMBIGUOUS_WIDE") == "2":
         return False
-    name = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
-    if name and "utf-8" not in name.lower() and "utf8" not in name.lower():
-        return False
-    return name[:2] not in ("ja", "ko", "zh")
+    ctype = env.get("LC_CTYPE", "")
+    if ctype in ("C.UTF-8", "C.utf8", "UTF-8") and env.get("LANG"):
+        ctype = ""  # set by Python itself (PEP 538), not by the user
+    name = env.get("LC_ALL") or ctype or env.get("LANG") or ""
+    if name in ("", "C", "POSIX"):
+        return True
+    return ("utf-8" in name.lower() or "utf8" in name.lower()) and name[:2] not in ("ja", "ko", "zh")
