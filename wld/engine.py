@@ -86,7 +86,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         alone = not any(spec.critical for spec in specs.values())
         entries.append(SinkEntry("screen", lambda: screen, capacity=1_000_000, critical=alone))
     service.screen = screen
-    status = Status(service.ring, config.status_interval)
+    status = Status(service.ring, config.status_interval, getattr(source, "figures", dict))
     context = SinkContext(
         data_dir=Path(config.data_dir),
         symbols=symbols,

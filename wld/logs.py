@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from wld.errors import ConfigError
 
@@ -21,7 +22,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and error where there is one."""
+    """One object a line: time (UTC), level, logger, message; figures of a status line, error where there is one."""
 
     def __init__(self, worker: str | None = None) -> None:
         super().__init__()
@@ -30,16 +31,18 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
-        line = {
+        line: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             **self._worker,
             "message": record.getMessage(),
         }
+        if figures := getattr(record, "figures", None):
+            line["figures"] = figures
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 def set_up(level: str, form: str, file: str | None, *, worker: str | None = None) -> None:

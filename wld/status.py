@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -24,9 +25,11 @@ MOST_LAGS = 100_000
 class Status:
     """Counts what passes the ring through a subscription of its own, and says so at an interval."""
 
-    def __init__(self, ring: Ring, interval_s: float) -> None:
+    def __init__(self, ring: Ring, interval_s: float, source_figures: Callable[[], Mapping[str, int]] = dict) -> None:
         self._ring = ring
         self._interval = interval_s
+        self._source_figures = source_figures
+        self._since = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._total: Counter[str] = Counter()
         self._lags: list[int] = []
@@ -100,27 +103,52 @@ class Status:
     async def _speak(self) -> None:
         while True:
             await trio.sleep(self._interval)
-            log.info("%s", self.line())
+            figures = self.figures()
+            log.info("%s", line(figures), extra={"figures": figures})
             self._total.update(self._counts)
             self._counts.clear()
             self._lags.clear()
+            self._since = time.monotonic()
+
+    def figures(self) -> dict[str, Any]:
+        """Everything that the line says, of the interval so far; times in ms, rates a second."""
+        seconds = max(1e-9, time.monotonic() - self._since)
+        statistics = self._ring.statistics()
+        p50, p99 = np.percentile(np.array(self._lags), (50, 99)) / 1e6 if self._lags else (None, None)
+        return {
+            "events": {kind: self._counts[kind] for kind in KINDS if self._counts[kind]},
+            "rates": {kind: round(self._counts[kind] / seconds, 1) for kind in KINDS if self._counts[kind]},
+            "lag_p50_ms": None if p50 is None else round(float(p50), 1),
+            "lag_p99_ms": None if p99 is None else round(float(p99), 1),
+            "gaps": {kind[4:]: n for kind, n in sorted(self._counts.items()) if kind.startswith("gap:")},
+            "drops": {sink.name: sink.dropped for sink in statistics.sinks if sink.dropped},
+            "ring_depth": max((sink.depth for sink in statistics.sinks), default=0),
+            "source": dict(self._source_figures()),
+            "sinks": {name: dict(figures) for name, figures in self._sinks.items()},
+        }
 
     def line(self) -> str:
         """The line as it stands now."""
-        kinds = " ".join(f"{kind}={self._counts[kind]}" for kind in KINDS if self._counts[kind])
-        rate = sum(self._counts[kind] for kind in KINDS) / self._interval
-        lag = "lag p50=- p99=-"
-        if self._lags:
-            p50, p99 = np.percentile(np.array(self._lags), (50, 99)) / 1e6
-            lag = f"lag p50={p50:.0f}ms p99={p99:.0f}ms"
-        statistics = self._ring.statistics()
-        drops = sum(s.dropped for s in statistics.sinks)
-        depth = max((s.depth for s in statistics.sinks), default=0)
-        gaps = {k[4:]: n for k, n in self._counts.items() if k.startswith("gap:")}
-        text = f"{kinds or 'no events'} | {rate:.1f}/s | {lag} | gaps={sum(gaps.values())}"
-        if gaps:
-            text += " (" + " ".join(f"{k}={n}" for k, n in sorted(gaps.items())) + ")"
-        text += f" drops={drops} ring={depth}"
-        for name, figures in self._sinks.items():
-            text += f" | {name} " + " ".join(f"{k}={v}" for k, v in figures.items())
-        return text
+        return line(self.figures())
+
+
+def line(figures: Mapping[str, Any]) -> str:
+    """The figures on one line: events by kind with their rates, lag, gaps, drops, ring depth, source, sinks."""
+    rates = figures["rates"]
+    kinds = " ".join(f"{kind}={count} ({rates[kind]}/s)" for kind, count in figures["events"].items())
+    p50, p99 = ("-" if figures[name] is None else f"{figures[name]:.0f}ms" for name in ("lag_p50_ms", "lag_p99_ms"))
+    gaps, drops = figures["gaps"], figures["drops"]
+    parts = [
+        kinds or "no events",
+        f"lag p50={p50} p99={p99}",
+        f"gaps={sum(gaps.values())}{_named(gaps)} drops={sum(drops.values())}{_named(drops)} ring={figures['ring_depth']}",
+    ]
+    for name, own in (("source", figures["source"]), *figures["sinks"].items()):
+        shown = " ".join(f"{key}={value}" for key, value in own.items() if value is not None)
+        if shown:
+            parts.append(f"{name} {shown}")
+    return " | ".join(parts)
+
+
+def _named(counts: Mapping[str, int]) -> str:
+    return f" ({' '.join(f'{name}={count}' for name, count in counts.items())})" if counts else ""
