@@ -1,7 +1,7 @@
 """Worlds to score the heat model on, and the table of docs/explanation-heatmap.md.
 
-    python benchmarks/heat_worlds.py                  # both worlds, every baseline, every ablation
-    python benchmarks/heat_worlds.py --hours 24 --seeds 1 --quick
+    python benchmarks/heat_worlds.py            # 36 h of each world, every baseline, every ablation: half an hour
+    python benchmarks/heat_worlds.py --quick    # two worlds, no ablations
 
 Two markets whose positions are really opened, held and liquidated. `exchange`: wld's own simulated exchange, isolated
 margin at whole leverages. `cross`: made here and nowhere else: accounts in cross margin with a wallet and other
@@ -11,12 +11,18 @@ liquidation fee. Its positions do not follow the model's formulae; the model is 
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from math import exp, log
 from typing import Any
 
 import numpy as np
+from wld_heatmap.config import HeatmapConfig
+from wld_heatmap.evaluation import Report, judge
+from wld_heatmap.history import HeatMap
+from wld_heatmap.model import Step
 
 import wld
 from wld import AggressorSide, Instrument, Liquidation, MarginTier, PositionSide, Ticker, Trade, parse_fixed
@@ -257,3 +263,162 @@ def cross_world(hours: float, seed: int, **options: float) -> Iterator[wld.Event
 
 
 WORLDS: dict[str, Callable[..., Iterator[wld.Event]]] = {"exchange": exchange_world, "cross": cross_world}
+
+
+# The table.
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "no removal by the mark price": {"sweep": False},
+    "a single tier, 25x": {"tier_leverages": (25.0,), "tier_weights": (1.0,)},
+    "tiers of equal weight": {"tier_weights": (1.0,) * 11},
+    "w from open interest": {"open_fraction": True},
+    "learning off": {"learn": False},
+    "boost off": {"boost": False},
+    "forced flow not removed": {"remove_forced_flow": False},
+    "all of the flow closes": {"close_share": 1.0},
+    "none of the flow closes": {"close_share": 0.0},
+    "kappa 0.25": {"maker_share": 0.25},
+    "chi 0": {"wide_share": 0.0},
+    "chi 0.2": {"wide_share": 0.2},
+    "chi 0.8": {"wide_share": 0.8},
+    "triggers by entry value": {"formula": "entry"},
+    "half-lives halved": {"half_life_hours": ((5.0, 24.0), (10.0, 12.0), (25.0, 6.0), (1e9, 2.0))},
+    "half-lives doubled": {"half_life_hours": ((5.0, 96.0), (10.0, 48.0), (25.0, 24.0), (1e9, 8.0))},
+}
+
+
+class _Caught(HeatMap):
+    """Keeps the second-by-second sums of a world, so that each setting is scored without making it again."""
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__(symbol, keep_columns=False)
+        self.steps: list[Step] = []
+        self.told: Instrument | None = None
+
+    def _close(self, step: Step) -> None:
+        if not step.is_empty:
+            self.steps.append(step)
+
+    def _age(self, time: int) -> None:
+        pass
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, Instrument):
+            self.told = event
+        super()._take(event)
+
+
+World = tuple[str, Instrument, list[Step]]
+
+
+def catch(events: Iterator[wld.Event], symbol: str = SYMBOL) -> World:
+    """The steps of a world."""
+    caught = _Caught(symbol)
+    caught.apply(events)
+    caught.finish()
+    assert caught.told is not None
+    return symbol, caught.told, caught.steps
+
+
+def score(world: World, setting: dict[str, Any], resamples: int = 1000) -> Report:
+    """The report of one setting on a world: exactly what feeding its events would give."""
+    symbol, instrument, steps = world
+    heatmap = HeatMap(symbol, HeatmapConfig(**setting), keep_columns=False)
+    heatmap.model.instrument(instrument)
+    for step in steps:
+        if heatmap.model.grid is None:
+            first = step.mark[0] if step.mark else step.last_price
+            if first is None:
+                continue
+            heatmap.model.bin_of(first)
+        heatmap._age(step.start)
+        heatmap._close(step)
+    return judge(heatmap.sample(), resamples=resamples)
+
+
+def _job(job: tuple[str, dict[str, Any], World, int]) -> tuple[str, Report]:
+    name, setting, world, resamples = job
+    return name, score(world, setting, resamples)
+
+
+def _made(job: tuple[str, float, int, dict[str, Any]]) -> World:
+    kind, hours, seed, options = job
+    return catch(WORLDS[kind](hours, seed, **options), options.get("symbol", SYMBOL))
+
+
+def _interval(interval: Any) -> str:
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _tell(title: str, report: Report) -> None:
+    print(f"\n### {title}\n")
+    print(
+        f"{report.events:,} liquidations in {report.hours} hours, {report.buckets:,} buckets swept, "
+        f"{100 * report.matched:.0f} % matched ({100 * report.snapped:.0f} % to the nearest): **{report.verdict}**.\n"
+    )
+    if not report.scores or report.placebo is None or report.over_placebo is None or report.boost is None:
+        print(report.reason)
+        return
+    print("| | lift@10 | 95 % | AUC | D2 | heat less it: bits | heat less it: lift |")
+    print("|---|---|---|---|---|---|---|")
+    against = {c.name: c for c in report.comparisons}
+    for s in report.scores:
+        c = against.get(s.name)
+        rest = f"{_interval(c.bits)} | {_interval(c.lift)}" if c else "|"
+        print(
+            f"| {s.name} | {s.lift.value:.2f} | {s.lift.low:.2f} to {s.lift.high:.2f} | {s.auc:.3f} | {s.d2:+.3f} | {rest} |"
+        )
+    print(
+        f"\nPlacebo {report.placebo.value:.2f}, mirrored {report.mirrored:.2f}, lift over placebo "
+        f"{report.over_placebo.value:.2f} [{report.over_placebo.low:.2f}, {report.over_placebo.high:.2f}]; boosted less "
+        f"raw: bits {_interval(report.boost.bits)}, lift {_interval(report.boost.lift)}; calibration slope "
+        f"{report.calibration_slope or 0:.2f}."
+    )
+
+
+def main() -> None:
+    """Print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hours", type=float, default=36.0)
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="no ablations, two worlds only")
+    chosen = parser.parse_args()
+    worlds: dict[str, tuple[str, float, int, dict[str, Any]]] = {
+        "exchange": ("exchange", chosen.hours, chosen.seed, {}),
+        "cross": ("cross", chosen.hours, chosen.seed, {}),
+    }
+    if not chosen.quick:
+        worlds |= {
+            "exchange, OPUSDT (50x)": ("exchange", chosen.hours, chosen.seed + 1, {"symbol": "OPUSDT"}),
+            "cross, low leverage": ("cross", chosen.hours, chosen.seed + 1, {"typical": 6.0, "volatility": 0.0004}),
+            "cross, high leverage": ("cross", chosen.hours, chosen.seed + 2, {"typical": 22.0, "arrivals": 0.25}),
+            "cross, mostly noise": ("cross", chosen.hours, chosen.seed + 3, {"noise": 0.85}),
+        }
+    settings = {"as shipped": {}} if chosen.quick else SETTINGS
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        made = dict(zip(worlds, pool.map(_made, worlds.values()), strict=True))
+        rows: dict[str, dict[str, Report]] = {}
+        for title, world in made.items():
+            several = settings if title in ("exchange", "cross") else {"as shipped": {}}
+            jobs = [(name, setting, world, chosen.resamples) for name, setting in several.items()]
+            rows[title] = dict(pool.map(_job, jobs))
+            _tell(title, rows[title]["as shipped"])
+    if chosen.quick:
+        return
+    print("\n### Ablations\n")
+    print("| | exchange: lift | D2 | bits against uniform | cross: lift | D2 | bits against uniform |")
+    print("|---|---|---|---|---|---|---|")
+    for name in settings:
+        cells = []
+        for title in ("exchange", "cross"):
+            report = rows[title][name]
+            s = report.score("model")
+            cells += [f"{s.lift.value:.2f}", f"{s.d2:+.3f}", _interval(report.against("uniform").bits)]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ EVEN = 0.05
 """Share of every predictor's probability that is spread evenly, so that a miss costs much but not all."""
 MIN_EVENTS, MIN_HOURS = 30, 10
 """Below either, nothing is claimed: unproven."""
-WARM_UP_NS = HOUR_NS
+WARM_UP_NS = 10 * MINUTE_NS
 """Buckets crossed so soon after a cold start are not scored: nothing could be known of them."""
 MAX_BUCKETS = 60_000
 """The live score forgets the oldest beyond so many (weeks of one symbol)."""

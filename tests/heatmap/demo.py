@@ -75,7 +75,7 @@ def e8(value: float) -> int:
 
 
 def demo_map(
-    minutes: float = 120.0, seed: int = 7, config: HeatmapConfig | None = None, warm_up: int = 3600 * SECOND,
+    minutes: float = 120.0, seed: int = 7, config: HeatmapConfig | None = None, warm_up: int = 600 * SECOND,
     **options: Any,
 ) -> HeatMap:  # fmt: skip
     """A HeatMap that watched the made-up market for some minutes (120 take two or three seconds)."""

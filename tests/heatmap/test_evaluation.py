@@ -239,7 +239,7 @@ def test_every_liquidation_is_scored_or_counted_as_unmatched() -> None:
 
 def test_nothing_is_scored_in_the_warm_up_of_a_cold_start(watched: HeatMap) -> None:
     assert min(watched.scorer.times) >= T0 + SOON
-    assert HeatMap(SYMBOL).scorer.warm_up == HOUR_NS
+    assert HeatMap(SYMBOL).scorer.warm_up == 600 * SECOND
 
 
 def test_buckets_around_a_hole_are_not_scored(watched: HeatMap) -> None:

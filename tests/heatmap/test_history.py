@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from wld_heatmap.history import HeatMap
+from wld_heatmap.config import HeatmapConfig
+from wld_heatmap.history import HeatMap, Radar
 
+import wld
 from wld import PositionSide
+from wld.tables import TICKER_NUMBERS, Tables
 
-from .demo import SECOND, SYMBOL, demo_map
+from .demo import SECOND, SYMBOL, T0, demo_map, market
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +81,145 @@ def test_a_cold_start_says_what_it_does_not_know() -> None:
     assert heatmap.health.notes == ("no data yet",)
     assert "assumed" in heatmap.health.margin
     assert any("cold start" in note for note in demo_map(3.0).health.notes)
+
+
+def as_read(events: list[wld.Event], symbols: tuple[str, ...]) -> wld.Batch:
+    """The same events as one read of the socket, in columns: gaps and instruments as rows."""
+    trades = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Trade)]
+    tickers = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Ticker)]
+    forced = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Liquidation)]
+    columned = (wld.Trade, wld.Ticker, wld.Liquidation)
+
+    def ints(values: Iterable[int]) -> Any:
+        return np.array(list(values), np.int64)
+
+    def numbers(ticker: wld.Ticker) -> list[int]:
+        values = [getattr(ticker, name) for name in TICKER_NUMBERS]
+        return [wld.ABSENT if value is None else value for value in values]
+
+    tables = Tables(
+        len(events), symbols, events[-1].receive_time,
+        trades={
+            "number": ints(i for i, _ in trades), "symbol": ints(symbols.index(e.symbol) for _, e in trades),
+            "price": ints(e.price for _, e in trades), "size": ints(e.size for _, e in trades),
+            "event_time": ints(e.event_time for _, e in trades), "sent_time": ints(wld.ABSENT for _ in trades),
+            "sequence": ints(wld.ABSENT for _ in trades),
+            "flags": ints(
+                (e.aggressor_side is wld.AggressorSide.BUY) | 2 * e.is_block_trade | 4 * e.is_backfilled
+                for _, e in trades
+            ),
+            "trade_id": [e.trade_id for _, e in trades],
+        } if trades else None,
+        tickers={
+            "number": ints(i for i, _ in tickers), "symbol": ints(symbols.index(e.symbol) for _, e in tickers),
+            "tick_direction": ints(0 for _ in tickers),
+            "values": np.array([numbers(e) for _, e in tickers], np.int64).reshape(len(tickers), len(TICKER_NUMBERS)),
+        } if tickers else None,
+        liquidations={
+            "number": ints(i for i, _ in forced), "symbol": ints(symbols.index(e.symbol) for _, e in forced),
+            "is_long": ints(e.position_side is PositionSide.LONG for _, e in forced),
+            "size": ints(e.size for _, e in forced), "bankruptcy_price": ints(e.bankruptcy_price for _, e in forced),
+            "event_time": ints(e.event_time for _, e in forced), "sent_time": ints(wld.ABSENT for _ in forced),
+        } if forced else None,
+        rows=[(i, e) for i, e in enumerate(events) if not isinstance(e, columned)],
+    )  # fmt: skip
+    return wld.Batch(tables)
+
+
+@pytest.mark.parametrize("few", [0, 40])
+def test_a_batch_of_columns_gives_the_same_heat_as_its_events(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wld_heatmap.history.FEW", few)
+    rows, columns = Radar(), Radar()
+    for _, group in itertools.groupby(market(6, gap_at=3.0), key=lambda e: e.receive_time // SECOND):
+        second = list(group)
+        last = second[-1].receive_time
+        other = [msgspec.structs.replace(e, symbol="BTCUSDT") for e in second if isinstance(e, wld.Trade | wld.Ticker)]
+        second = [msgspec.structs.replace(e, receive_time=last) for e in [*second, *other]]
+        rows.apply(second)
+        columns.apply(as_read(second, (SYMBOL, "BTCUSDT")))
+    assert set(rows.maps) == set(columns.maps) == {SYMBOL, "BTCUSDT"}
+    for symbol, one in rows.maps.items():
+        two = columns.maps[symbol]
+        one.finish()
+        two.finish()
+        np.testing.assert_array_equal(one.model.ledger.mass, two.model.ledger.mass)  # type: ignore[union-attr]
+        assert list(one.liquidations) == list(two.liquidations)
+        assert one.model.mark == two.model.mark
+        assert [c.mark_high for c in one.columns] == [c.mark_high for c in two.columns]
+        assert [c.has_gap for c in one.columns] == [c.has_gap for c in two.columns]
+
+
+def test_block_trades_and_backfill_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [e for e in market(1) if not isinstance(e, wld.Instrument)]
+    last = events[-1].receive_time
+    flagged = [
+        msgspec.structs.replace(
+            e, receive_time=last, is_block_trade=i % 2 == 0, is_backfilled=i % 3 == 0
+        ) if isinstance(e, wld.Trade) else msgspec.structs.replace(e, receive_time=last)
+        for i, e in enumerate(events)
+    ]  # fmt: skip
+    rows, columns = HeatMap(SYMBOL), HeatMap(SYMBOL)
+    rows.apply(flagged)
+    columns.apply(as_read(flagged, (SYMBOL,)))
+    assert rows.model.step is not None
+    assert columns.model.step is not None
+    assert rows.model.step.flow == columns.model.step.flow
+    assert rows.model.step.late == columns.model.step.late
+
+
+def test_a_symbol_switch_is_a_ledger_each() -> None:
+    radar = Radar(symbols=["WLDUSDT", "BTCUSDT"])
+    radar.apply(
+        [*market(2), *(msgspec.structs.replace(e, symbol="XRPUSDT") for e in market(2) if hasattr(e, "symbol"))]
+    )
+    assert set(radar.maps) == {"WLDUSDT", "BTCUSDT"}
+    assert not radar.maps["BTCUSDT"].is_ready
+
+
+def test_a_silent_feed_is_drawn_as_a_hole() -> None:
+    heatmap = HeatMap(SYMBOL)
+    heatmap.apply(market(2))
+    heatmap.advance(T0 + 5 * 60 * SECOND)
+    silent = [c for c in heatmap.columns if c.start >= T0 + 130 * SECOND]
+    assert len(silent) >= 15
+    assert all(c.has_gap and c.mark_close is None for c in silent)
+    assert not any(c.has_gap for c in heatmap.columns if c.end <= T0 + 120 * SECOND)
+
+
+def test_minutes_outlive_the_fine_columns() -> None:
+    heatmap = HeatMap(SYMBOL, HeatmapConfig(fine_hours=0.05, history_hours=0.2))
+    heatmap.apply(market(20))
+    assert len(heatmap.columns) == 18
+    assert len(heatmap.minute_columns) == 12
+    assert {c.end - c.start for c in heatmap.minute_columns} == {60 * SECOND}
+
+
+_A_DAY = """
+import gc, itertools, os, sys
+sys.path.insert(0, sys.argv[1])
+from tests.heatmap.demo import SECOND, SYMBOL, T0, market
+from wld_heatmap import HeatMap
+
+def resident():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+heatmap, before = HeatMap(SYMBOL), resident()
+for hour, group in itertools.groupby(market(26 * 60), key=lambda e: (e.receive_time - T0) // (3600 * SECOND)):
+    heatmap.apply(group)
+    if hour in (4, 25):
+        print(resident() - before)
+print(len(heatmap.columns), len(heatmap.minute_columns))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_a_day_of_market_at_speed_stays_within_bounds() -> None:
+    """26 hours of a market that trades and liquidates all the time, in a process of its own."""
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", _A_DAY, str(root)], capture_output=True, text=True, check=True)
+    early, late, fine, minutes = map(int, run.stdout.split())
+    assert (fine, minutes) == (3 * 360, 24 * 60)
+    # The budget: 30 MB for ledger and columns; beside it the score, and the interpreter's own slack.
+    assert late < 48e6, (early, late)
