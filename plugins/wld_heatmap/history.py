@@ -83,7 +83,9 @@ class Column(Struct, frozen=True):
     codes_high: Codes
     """The part of raw heat at leverages of 25x and more."""
     codes_boosted: Codes | None
-    """None where boosted heat is raw heat."""
+    """Boosted heat where it is not raw heat, from `boosted_at` upwards; None where it is raw heat."""
+    boosted_at: int = 0
+    """Index into the column."""
     open_interest: float | None = None
     """One side, base coin."""
 
@@ -95,7 +97,10 @@ class Column(Struct, frozen=True):
     @property
     def boosted(self) -> Heat:
         """Heat with it."""
-        return self.raw if self.codes_boosted is None else _DECODED[self.codes_boosted]
+        out = self.raw
+        if self.codes_boosted is not None:
+            out[self.boosted_at : self.boosted_at + len(self.codes_boosted)] = _DECODED[self.codes_boosted]
+        return out
 
     def heat(self, *, boosted: bool = True, side: PositionSide | None = None, tiers: TierFilter = "all") -> Heat:
         """A filtered copy: `side` None for both; `tiers` high from 25x up, low below."""
@@ -240,36 +245,23 @@ class HeatMap:
 
     def _take_columns(self, tables: Tables, symbol: int) -> None:
         """One read of the socket: everything in it came at once, so it is one step's."""
-        model, only = self.model, len(tables.symbols) == 1
+        model = self.model
         step = None
         if tables.tickers is not None:
-            mine = slice(None) if only else tables.tickers["symbol"] == symbol
-            values = tables.tickers["values"][mine]
-            if len(values):
-                step = self._step_at(tables.receive_time)
-                for price in values[:, _MARK].tolist():
-                    if price != ABSENT:
-                        model.mark_price(step, price)
-                for single, both in values[:, (_SINGLE, _BOTH)].tolist():
-                    if single != ABSENT:
-                        step.open_interest = single
-                    elif both != ABSENT:
-                        step.open_interest = both // 2
-        if tables.trades is not None:
-            trades = tables.trades
-            keep = (trades["flags"] & BLOCK_TRADE) == 0
-            if not only:
-                keep &= trades["symbol"] == symbol
-            flags = trades["flags"][keep]
-            if len(flags):
+            values = tables.tickers["values"]
+            for i, which in enumerate(tables.tickers["symbol"].tolist()):
+                if which != symbol:
+                    continue
                 step = step or self._step_at(tables.receive_time)
-                price, size = trades["price"][keep], trades["size"][keep]
-                if len(flags) < FEW or (flags & BACKFILLED).any():
-                    times = trades["event_time"][keep].tolist()
-                    for p, v, f, t in zip(price.tolist(), size.tolist(), flags.tolist(), times, strict=True):
-                        model.trade(step, p, v, bool(f & BUY), t, bool(f & BACKFILLED))
-                else:
-                    model.trade_columns(step, price, size, (flags & BUY) != 0)
+                price, single, both = int(values[i, _MARK]), int(values[i, _SINGLE]), int(values[i, _BOTH])
+                if price != ABSENT:
+                    model.mark_price(step, price)
+                if single != ABSENT:
+                    step.open_interest = single
+                elif both != ABSENT:
+                    step.open_interest = both // 2
+        if tables.trades is not None:
+            step = self._take_trades(tables.trades, symbol, tables.receive_time, step)
         if tables.liquidations is not None:
             rows = tables.liquidations
             names = ("symbol", "event_time", "is_long", "size", "bankruptcy_price")
@@ -277,6 +269,21 @@ class HeatMap:
                 if which == symbol:
                     step = step or self._step_at(tables.receive_time)
                     step.liquidations.append((t, bool(is_long), v, p))
+
+    def _take_trades(self, trades: dict[str, Any], symbol: int, time: int, step: Step | None) -> Step | None:
+        model, flags = self.model, trades["flags"]
+        if len(flags) < FEW or (flags & BACKFILLED).any():
+            names = ("symbol", "price", "size", "flags", "event_time")
+            for which, price, size, flag, at in zip(*(trades[name].tolist() for name in names), strict=True):
+                if which == symbol and not flag & BLOCK_TRADE:
+                    step = step or self._step_at(time)
+                    model.trade(step, price, size, bool(flag & BUY), at, bool(flag & BACKFILLED))
+            return step
+        keep = ((flags & BLOCK_TRADE) == 0) & (trades["symbol"] == symbol)
+        if keep.any():
+            step = step or self._step_at(time)
+            model.trade_columns(step, trades["price"][keep], trades["size"][keep], (flags[keep] & BUY) != 0)
+        return step
 
     def _take(self, event: Any) -> None:
         step = self._step_at(event.receive_time)
@@ -404,14 +411,20 @@ class HeatMap:
         low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
         is_high = model.leverages >= HIGH_LEVERAGE
         of_high = np.einsum("t,stb->b", model.weights * is_high, model.ledger.mass[:, :, low:high])
-        boosted = None if factor is None else _encode((raw * factor).sum(axis=0)[low:high])
+        codes = _encode(both[low:high])
+        boosted, at = None, 0
+        if factor is not None:
+            boosted = _encode((raw * factor).sum(axis=0)[low:high])
+            differs = np.flatnonzero(boosted != codes)
+            at = int(differs[0]) if len(differs) else 0
+            boosted = boosted[at : int(differs[-1]) + 1].copy() if len(differs) else None
         mark: list[int] | list[None] = part.mark or [None] * 4
         return Column(
             start, end, model.ledger.base + low,
             mark[0], mark[1], mark[2], mark[3],
             None if model.mark is None else model.bin_of(model.mark),
             self.is_seeding, part.has_gap or part.is_empty,
-            _encode(both[low:high]), _encode(of_high * model.prices[low:high]), boosted, model.open_interest,
+            codes, _encode(of_high * model.prices[low:high]), boosted, at, model.open_interest,
         )  # fmt: skip
 
     # What the view reads.
