@@ -159,22 +159,3 @@ def test_real_messages_of_several_years_go_through(tmp_path: Path) -> None:
     assert not [e for e in events if isinstance(e, wld.Gap)]
     assert sum(isinstance(e, wld.Trade) for e in events) == 10
     assert sum(isinstance(e, wld.Ticker) for e in events) == 7
-
-
-def test_the_predecessors_pipe_lines(tmp_path: Path) -> None:
-    text = b"""TRADE|1790000000000|WLDUSDT|Buy|0.29|10.5
-DEPTH|1790000000020|WLDUSDT|1.0:5,0.9:7|1.1:6
-LIQ|1790000000500|WLDUSDT|Sell|1.25|3
-TICKER|1790000000600|WLDUSDT|0|0.0001|1.0342
-TICKER|x|WLDUSDT|0|0.0001|1.0342
-"""
-    trade, book, liquidation, ticker, gap = record(text, tmp_path / "t")
-    assert isinstance(trade, wld.Trade)
-    assert isinstance(book, wld.BookSnapshot)
-    assert isinstance(liquidation, wld.Liquidation)
-    assert isinstance(ticker, wld.Ticker)
-    assert isinstance(gap, wld.Gap)
-    assert (trade.price, trade.event_time) == (29_000_000, 1790000000000 * 1_000_000)
-    assert book.bids == ((100_000_000, 500_000_000), (90_000_000, 700_000_000))
-    assert liquidation.position_side is wld.PositionSide.SHORT
-    assert (ticker.open_interest, ticker.funding_rate) == (None, 10_000)
