@@ -6,6 +6,7 @@ Does not own how they are supervised (service), which source a name means (sourc
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         data_dir=Path(config.data_dir),
         symbols=symbols,
         wld_version=wld.__version__,
-        source=config.source.name,
+        source=re.sub(r"//[^/@]*@", "//", config.source.name),  # it goes onto tapes: no password
         clock=clock,
         statistics=service.ring.statistics,
         status=status.report,

@@ -113,7 +113,7 @@ def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         pause.wait(0.5)
     pause.wait(ORPHAN_GRACE_S)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _place(error: BaseException) -> str:

@@ -106,8 +106,8 @@ class IsolatedSink:
         except* ConfigError as group:
             raise group.exceptions[0] from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own: with all that it started
             with trio.move_on_after(END_TIMEOUT_S, shield=True):
                 await _wait(process)
 

@@ -24,6 +24,7 @@ BEAT_S = 0.2
 """How often the loop is asked to answer: five wake-ups a second."""
 BLOCKED_S = 0.5
 """No answer for so long is told; with the beat that is within a second."""
+NOBODY = "something that is no sink"
 FRAMES = 8
 """How much of the stack is told, innermost first."""
 
@@ -57,7 +58,8 @@ class _Watch:
             if self._answered.wait(BLOCKED_S):
                 continue
             owner, stack = self._look()
-            log.error("%s blocks the event loop, %.1f s so far; everything waits: %s", owner, BLOCKED_S, stack)
+            level = logging.ERROR if owner != NOBODY else logging.WARNING
+            log.log(level, "%s blocks the event loop, %.1f s so far; everything waits: %s", owner, BLOCKED_S, stack)
             self._answered.wait()  # ends with the block, or with `stop`
             if not self._stop.is_set():
                 log.warning("%s blocked the event loop for %.1f s", owner, time.monotonic() - asked)
@@ -71,7 +73,7 @@ class _Watch:
                 lines.append(_line(frame))
             owner = owner or self._owner(frame)
             frame = frame.f_back
-        return owner or "something", " < ".join(lines) or "no stack"
+        return owner or NOBODY, " < ".join(lines) or "no stack"
 
     def _owner(self, frame: FrameType) -> str | None:
         """The sink whose own files the frame is in, or whose supervisor it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -28,13 +30,14 @@ from wld.parquet import Frame, frames_of, write_table
 HOUR_NS = 3_600_000_000_000
 WORK_NAME = ".work"
 """Where files are made; no reader looks in here, and a start empties it."""
+MOST_NAME = 200
 _LOCK_NAME = ".lock"
 _EXCHANGE = 2
 _AT_FDCWD = -100
 _FILE = re.compile(r"(hour|part)-(\d{8}T\d{2})\b.*\.parquet")
 
 Key = tuple[str, str, int]
-"""(dataset, symbol, hours since the Unix epoch)."""
+"""(dataset, symbol as in its folder's name, hours since the Unix epoch)."""
 
 
 class Lake:
@@ -157,15 +160,22 @@ class Lake:
             if match and WORK_NAME not in path.parts:
                 day, hour = match[2].split("T")
                 days = int(np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}", "D").astype(int))
-                symbol = next((part.partition("=")[2] for part in path.parts if part.startswith("symbol=")), "")
-                yield path.relative_to(self.folder).parts[0], symbol, days * 24 + int(hour)
+                dataset, *rest = path.relative_to(self.folder).parts
+                yield dataset, rest[0].partition("=")[2] if len(rest) == 3 else "", days * 24 + int(hour)
 
 
 def _by_hour(frame: Frame) -> Iterator[tuple[Key, Any]]:
+    symbol = _folder_name(frame.symbol)
     hours = frame.receive_times // HOUR_NS
     edges = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(hours)]
     for start, end in pairwise(edges):
-        yield (frame.dataset, frame.symbol, int(hours[start])), frame.table.slice(start, end - start)
+        yield (frame.dataset, symbol, int(hours[start])), frame.table.slice(start, end - start)
+
+
+def _folder_name(symbol: str) -> str:
+    """As Hive writes it: whatever is not plain is percent-encoded, so that no symbol leads elsewhere."""
+    name = quote(symbol, safe="")
+    return name if len(name) <= MOST_NAME else f"{name[:100]}~{hashlib.sha256(symbol.encode()).hexdigest()}"
 
 
 def _hour_name(hour: int) -> str:

@@ -91,6 +91,17 @@ def test_a_number_without_room_in_its_decimal_does_not_stop_the_lake(tmp_path: P
     assert float(size) == pytest.approx(2**62 / 1e8)
 
 
+@pytest.mark.parametrize("symbol", ["../../../escaped", "A/B", "..", "a=b c", "Ü" * 300])
+def test_no_symbol_leads_out_of_its_folder(symbol: str, tmp_path: Path) -> None:
+    lake = tmp_path / "deep" / "er" / "lake"
+    for _ in range(2):
+        testing.run_sink(wld_sink(), [testing.make_trade(symbol)], {"directory": str(lake)})
+    testing.run_sink(wld_sink(), [testing.make_trade(symbol, time=testing.TIME + HOUR_NS)], {"directory": str(lake)})
+    assert len(files(lake)) == 2
+    assert {path.parent.parent.parent.name for path in tmp_path.rglob("*.parquet")} == {"trades"}
+    assert rows(lake, "SELECT count(*) FROM {trades}") == [(3,)]
+
+
 def test_only_the_datasets_that_are_asked_for(tmp_path: Path) -> None:
     testing.run_sink(wld_sink(), EVERYTHING, {"directory": str(tmp_path), "datasets": ["trades", "gaps"]})
     assert {name.split("/")[0] for name in files(tmp_path)} == {"trades", "gaps"}

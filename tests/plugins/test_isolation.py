@@ -131,6 +131,35 @@ def test_one_that_raises_is_named_and_starts_again(start: Callable[..., Run]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("            raise RuntimeError('boom')\n", "sink view failed and was detached: RuntimeError: boom"),
+        ("            await trio.sleep_forever()\n", "not drained within 3 s, cut off: view"),
+    ],
+    ids=["raises", "hangs"],
+)
+def test_inside_the_engine_too_it_costs_the_recorder_nothing(code: str, said: str, start: Callable[..., Run]) -> None:
+    run = start(code, "--set", "sinks.view.isolate=false", spec=", capacity=50")
+    run.until(run.pids, "sink")
+    time.sleep(3)
+    assert said in run.stop()
+
+
+@pytest.mark.slow
+def test_what_it_started_itself_ends_with_it(start: Callable[..., Run]) -> None:
+    run = start(
+        "            await trio.sleep_forever()\n",
+        at_start="        import subprocess, sys\n"
+        "        child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        "        pathlib.Path(f'pid.{child.pid}').touch()\n",
+    )
+    run.until(lambda: len(run.pids()) == 2, "grandchild")
+    run.stop()
+    until_gone(run.pids())
+
+
+@pytest.mark.slow
 def test_one_that_exits_or_is_killed_starts_again(start: Callable[..., Run]) -> None:
     run = start("            os._exit(3)\n")
     run.until(lambda: len(run.pids()) > 1, "second process")
