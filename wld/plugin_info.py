@@ -19,7 +19,7 @@ from msgspec import Struct
 from wld import plugins
 from wld.config import SinkTable, accepted
 from wld.errors import PluginError
-from wld.hookspecs import GROUP, SOURCE_GROUP
+from wld.hookspecs import COMMAND_GROUP, GROUP, SOURCE_GROUP
 
 
 class KeyInfo(Struct, frozen=True):
@@ -41,7 +41,7 @@ class PluginInfo(Struct, frozen=True):
 
     name: str
     kind: str
-    """`sink` or `source`."""
+    """`sink`, `source` or `command`."""
     distribution: str
     version: str
     module: str
@@ -53,9 +53,9 @@ class PluginInfo(Struct, frozen=True):
 
 
 def describe() -> list[PluginInfo]:
-    """Every installed sink and source with its keys, or with what keeps it from loading; never raises."""
+    """Every installed sink, source and command with its keys, or with what keeps it from loading; never raises."""
     infos = []
-    for kind, group in (("sink", GROUP), ("source", SOURCE_GROUP)):
+    for kind, group in (("sink", GROUP), ("source", SOURCE_GROUP), ("command", COMMAND_GROUP)):
         offered = plugins.installed(group)
         infos += [_describe(entry, kind, plugins.doubled(entry, offered)) for entry in offered]
     return infos
@@ -70,8 +70,10 @@ def _describe(entry: EntryPoint, kind: str, problem: str | None) -> PluginInfo:
                 spec = plugins.load_entry(entry)
                 keys, is_critical = describe_keys(spec.config_type), spec.critical
                 problem = plugins.missing(entry, spec.requires)
-            else:
+            elif kind == "source":
                 plugins.load_source(entry.name)
+            else:
+                plugins.load_command(entry.name)
         except PluginError as error:
             problem = str(error).removeprefix(f"{plugins.who(entry)}: ")
     version = entry.dist.version if entry.dist else ""
@@ -131,9 +133,9 @@ def render(infos: Sequence[PluginInfo]) -> list[str]:
     """The lines that `wld plugins` prints."""
     lines = []
     for info in infos:
-        scheme = f"  --source {info.name}://…" if info.kind == "source" else ""
+        use = {"source": f"  --source {info.name}://…", "command": f"  wld {info.name}"}.get(info.kind, "")
         state = f"  cannot be loaded: {info.problem}" if info.problem else ""
-        lines.append(f"{info.kind} {info.name:<12} {info.distribution} {info.version}{scheme}{state}".rstrip())
+        lines.append(f"{info.kind} {info.name:<12} {info.distribution} {info.version}{use}{state}".rstrip())
         lines += _key_lines(info.keys)
     if any(info.kind == "sink" for info in infos):
         lines.append("A sink's keys go into [sinks.NAME] of wld.toml. Every sink also takes:")
