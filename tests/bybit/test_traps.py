@@ -227,6 +227,15 @@ def test_trap_08_a_silent_book_is_asked_again_and_is_no_gap_when_nothing_was_mis
     assert [type(e) for e in protocol.receive(frames.snapshot(10), 32 * S)] == [BookSnapshot]
 
 
+def test_trap_08_a_clock_that_is_set_forward_makes_no_topic_silent() -> None:
+    protocol, (request,) = opened("orderbook.50.WLDUSDT", silence_timeout=30)
+    protocol.receive(frames.ack(request), 1 * S)
+    protocol.receive(frames.snapshot(10), 1 * S)
+    protocol.clock_set(3_600 * S, 3_602 * S)
+    assert protocol.tick(3_603 * S) == []
+    assert len(protocol.tick(3_632 * S)) == 2
+
+
 def test_trap_08_a_silent_book_that_went_on_elsewhere_is_a_gap() -> None:
     protocol, (request,) = opened("orderbook.50.WLDUSDT", silence_timeout=30)
     protocol.receive(frames.ack(request), 1 * S)

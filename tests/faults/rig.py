@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from wld_recorder import Recorder, RecorderConfig
 import wld
 from wld.bybit.source import BybitSource
 from wld.bybit.transport import FrameStream, make_connect
+from wld.clock import ReceiveClock
 from wld.config import SourceConfig
 from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
 from wld.exchange.accounting import Balance, balance
@@ -28,6 +30,29 @@ QUICK = SourceConfig(
 )  # fmt: skip
 """The times of a live run, shortened so that a test takes seconds."""
 SYMBOLS = ("WLDUSDT",)
+HOST = "venue.test"
+"""Resolved by `Resolver` below."""
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """Knows one name, unless told to fail."""
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.fails:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+RESOLVER = Resolver()
 
 
 class Rig:
@@ -40,6 +65,7 @@ class Rig:
         self.folder = folder
         self.service: Service
         self.recorder: dict[str, Any] = {}
+        self.status: int | None = None
 
     @property
     def events(self) -> list[wld.Event]:
@@ -109,6 +135,11 @@ class Rig:
             print("\n".join(f[:180] for f in self.exchange.sent_log or ()))
         return result
 
+    def balance_to_the_end(self) -> Balance:
+        """The same for a recorder that ended while the exchange went on: what came later was nobody's to record."""
+        end = wld.Gap(0, wld.GapReason.SHUTDOWN)
+        return balance(self.exchange.sent_log or (), [*self.events, end])
+
 
 def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:
     """Connections of a source, each through the proxy that has the fewest."""
@@ -116,7 +147,7 @@ def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:
 
     def through(url: str) -> AbstractAsyncContextManager[FrameStream]:
         proxy = min(proxies, key=lambda p: p.connections)
-        return connect(f"ws://127.0.0.1:{proxy.port}{path}")
+        return connect(f"ws://{HOST}:{proxy.port}{path}")
 
     return through
 
@@ -131,16 +162,20 @@ async def recording(
     proxies: int = 1,
     sinks: tuple[SinkEntry, ...] = (),
     recorder: RecorderConfig | None = None,
+    clock: ReceiveClock | None = None,
+    drain_timeout: float = 10.0,
     **source: Any,
 ) -> AsyncIterator[Rig]:
     """Run it all; at the end of the block the exchange falls silent and the recorder drains."""
+    trio.socket.set_custom_hostname_resolver(RESOLVER)
+    RESOLVER.fails = False
     config = structs.replace(QUICK, symbols=symbols, **source)
     async with trio.open_nursery() as nursery:
         address = await nursery.start(serve_exchange, ExchangeConfig(symbols, rate=rate, faults=faults))
         address.exchange.sent_log = []
         gates = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port) for _ in range(proxies)]
         urls = (f"ws://127.0.0.1:{gates[0].port}/v5/public/linear", address.rest_url)
-        bybit = BybitSource(config, urls=urls, connect=spread(config, gates, "/v5/public/linear"))
+        bybit = BybitSource(config, urls=urls, connect=spread(config, gates, "/v5/public/linear"), clock=clock)
         rig = Rig(address.exchange, gates, bybit, folder)
 
         def create() -> Recorder:
@@ -150,11 +185,13 @@ async def recording(
             )  # fmt: skip
             return Recorder(recorder or RecorderConfig(flush_interval=0.05), context)
 
-        service = rig.service = Service(bybit, [SinkEntry("recorder", create, critical=True), *sinks])
+        service = rig.service = Service(
+            bybit, [SinkEntry("recorder", create, critical=True), *sinks], drain_timeout=drain_timeout
+        )
         done = trio.Event()
 
         async def run() -> None:
-            await service.run(handle_signals=False)
+            rig.status = await service.run(handle_signals=False)
             done.set()
 
         nursery.start_soon(run)

@@ -772,6 +772,15 @@ class Arbiter:
                 out += self._attach(topic, line, None if place is None else place - 1)
         return out
 
+    def clock_set(self, forward: int) -> None:
+        """The clock that times come from was set forward by so many ns: no line was behind for that."""
+        for state in self._lines.values():
+            state.last_receive += forward
+        for topic in self._topics.values():
+            for view in topic.views.values():
+                for item in view.held:
+                    item.time += forward
+
     def tick(self, now: int) -> list[Event]:
         """Call it now and then: gives up waiting for a line that is too far behind, and looks for divergence."""
         self._tell_time(now)

@@ -132,6 +132,7 @@ class BybitProtocol:
         self._notes: list[tuple[str, str]] = []
         self._out: list[str] = []
         self._confirmed: list[str] = []
+        self._quiet_from = 0
         self._is_open = False
         self.has_data = False
         self.is_urgent = False
@@ -228,6 +229,17 @@ class BybitProtocol:
         """Topics that the venue confirmed since the last call."""
         taken, self._confirmed = self._confirmed, []
         return taken
+
+    def clock_set(self, forward: int, now: int) -> None:
+        """The clock that `now` comes from was set forward by so many ns: no topic was silent for that."""
+        self._quiet_from = now
+        for request in self._requests.values():
+            request.deadline += forward
+        for state in self._topics.values():
+            if state.first_data_deadline is not None:
+                state.first_data_deadline += forward
+            if state.resync_at is not None:
+                state.resync_at += forward
 
     def resync(self, topic: str, now: int) -> None:
         """Subscribe a topic anew with one of the next ticks, no more often than a resync of its own would."""
@@ -402,7 +414,7 @@ class BybitProtocol:
         last = self.decoder.last_time(topic)
         if last is None or not state.confirmed or self.decoder.is_awaiting(topic):
             return
-        idle = now - last
+        idle = now - max(last, self._quiet_from)
         if idle >= int(state.quiet_s * _S):
             self._notes.append(("silence", f"{topic}: silent for {idle // _S} s; subscribing again to be sure"))
             state.quiet_s = min(QUIET_MAX_S, state.quiet_s * 2)

@@ -76,7 +76,9 @@ class BybitRest:
                 raise RetryableSourceError(f"{where}: result is not an object")
             return {**result, "_time": answer.get("time")}
         except httpx.HTTPError as error:
-            raise RetryableSourceError(f"{where}: {type(error).__name__} {error}".rstrip()) from None
+            raise RetryableSourceError(
+                f"{where}: {type(error).__name__} {str(error) or error.__cause__ or ''}".rstrip()
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise RetryableSourceError(f"{where}: not the venue's envelope: {error!r}") from None
 

@@ -243,6 +243,9 @@ class BybitSource:
             self._clock.check()
             for jump in self._clock.jumps:
                 log.warning("the wall clock jumped by %+.3f s; receive times stay in order", jump / 1e9)
+                if jump > 0:
+                    for group in self._groups:
+                        group.clock_set(jump)
             self._clock.jumps.clear()
 
 
@@ -334,6 +337,13 @@ class _Group:
             self.arbiter.remove_topics(remove or ())
         for line in self.lines:
             await line.change(add=add, remove=remove)
+
+    def clock_set(self, forward: int) -> None:
+        """Receive times went forward by so many ns at once."""
+        if self.arbiter is not None:
+            self.arbiter.clock_set(forward)
+        for line in self.lines:
+            line.protocol.clock_set(forward, self._source._clock.now())
 
     def repair(self) -> None:
         """Hand on the holes that are worth asking REST for."""

@@ -89,7 +89,12 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
             else:
                 where.append(-1)
         if topic.startswith(("publicTrade", "allLiquidation")):
-            doubled += [f"{topic} {name}" for name, spots in found.items() if len(spots) > used[name]]
+            # A backfilled trade may be one that no connection was there to be sent.
+            doubled += [
+                f"{topic} {name}"
+                for name, spots in found.items()
+                if len(spots) > max(used[name], (topic, name) in backfilled)
+            ]
         spans = [spot for spot in where if spot is not None and spot >= 0 and spot not in late]
         out_of_order += _steps_back(topic, wanted, where, late)
         ordered = sorted(spans)

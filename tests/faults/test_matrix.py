@@ -1,0 +1,293 @@
+"""The faults of a network, a venue, a disk and a host: each one's tape, words and balance, as docs/reference-faults.md says."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from wld_recorder import RecorderConfig
+
+import wld
+from tests.faults import rig as rigs
+from tests.faults.rig import Rig, recording
+from tests.faults.table import Row, check, told
+from wld.clock import ReceiveClock
+from wld.ring import Subscription
+from wld.service import SinkEntry
+from wld.tape.seal import BlockFile
+
+Act = Callable[[Rig], Awaitable[None]]
+
+
+def words(caplog: pytest.LogCaptureFixture) -> tuple[str, ...]:
+    """The warnings and errors, each kind once, in order."""
+    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and r.name.startswith("wld.")]
+    return tuple(dict.fromkeys(told(line) for line in lines if not line.startswith("the block failed")))
+
+
+def tape_of(rig: Rig) -> str:
+    """Which Gaps stand on the tape, each kind once."""
+    gaps = [f"`{g.reason.value}` of {g.topic or 'all topics'}" for g in rig.gaps]
+    kinds = sorted(dict.fromkeys(gaps))
+    repairs = sum(isinstance(e, wld.Repair) for e in rig.events)
+    text = "Gap " + ", ".join(kinds) if kinds else "no Gap"
+    return f"{text}; repaired" if repairs else text
+
+
+async def run(
+    name: str,
+    happened: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    act: Act,
+    *,
+    told_only: int = 2,
+    **options: Any,
+) -> Rig:
+    """One row: flow, fault, flow again, balance."""
+    caplog.set_level(logging.WARNING, "wld")
+    async with recording(tmp_path / "tapes", **options) as rig:
+        await rig.until_connected()
+        await rig.flow(40)
+        await act(rig)
+        await rig.until_connected()
+        await rig.flow(40)
+        if any(isinstance(e, wld.Gap) and e.topic in (None, "publicTrade") for e in rig.events) and options.get(
+            "repair", True
+        ):
+            with trio.move_on_after(4):
+                await rig.until_event(wld.Repair)
+    result = rig.balance()
+    assert result.is_exact, str(result)
+    assert rig.status == 0
+    check(Row(name, happened, tape_of(rig), words(caplog)[:told_only], result))
+    return rig
+
+
+def inject(fault: str, wait_s: float = 0.3) -> Act:
+    async def act(rig: Rig) -> None:
+        rig.exchange.inject(fault)
+        await rig.exchange_time(wait_s)
+
+    return act
+
+
+async def reset(rig: Rig) -> None:
+    rig.proxies[0].refuse(True)
+    rig.proxies[0].reset_all()
+    await rig.exchange_time(0.4)
+    rig.proxies[0].restore()
+
+
+async def half_open(rig: Rig) -> None:
+    rig.proxies[0].half_open()
+    await rig.exchange_time(2.2)
+
+
+async def short_stall(rig: Rig) -> None:
+    rig.proxies[0].stall(0.6)
+    await rig.exchange_time(0.7)
+
+
+async def long_stall(rig: Rig) -> None:
+    rig.proxies[0].stall(3)
+    await rig.exchange_time(2.4)
+    rig.proxies[0].restore()
+
+
+async def drip(rig: Rig) -> None:
+    rig.proxies[0].drip(30_000)
+    await rig.exchange_time(1.0)
+    rig.proxies[0].restore()
+
+
+async def no_dns(rig: Rig) -> None:
+    rigs.RESOLVER.fails = True
+    rig.proxies[0].reset_all()
+    await rig.exchange_time(0.4)
+    rigs.RESOLVER.fails = False
+
+
+async def no_handles(rig: Rig) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 8, highest), hard))
+    try:
+        rig.proxies[0].reset_all()
+        await rig.exchange_time(0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def refused(status: int) -> Act:
+    async def act(rig: Rig) -> None:
+        rig.exchange.inject(f"rest_down:{status}")
+        await reset(rig)
+        await rig.until_connected()
+        await rig.exchange_time(1.6)
+
+    return act
+
+
+ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
+    ("connection reset", "every connection cut with a TCP reset, new ones too for 0.4 s", reset, {}),
+    ("closed by the venue", "a close frame (1001) and the end of the stream", inject("drop:clean"), {}),
+    ("stalled, shortly", "the line holds everything back for 0.6 s, then delivers it", short_stall, {}),
+    ("slow drip", "30 kB/s for a second", drip, {}),
+    ("DNS failure", "the connection cut, and its name not found for 0.4 s", no_dns, {}),
+    ("garbage", "text, bytes that are no UTF-8 and a binary frame", inject("garbage:all"), {}),
+    ("oversize", "a message of 10 MB where 256 KiB are allowed", inject("garbage:big", 0.6), {"max_message_bytes": 256 * 1024}),
+    ("update id skipped", "a delta of each book never sent", inject("skip_u"), {}),
+    ("update id repeated", "a delta of each book sent twice", inject("repeat_u"), {}),
+    ("update id 1", "each book starts again, as after a restart of the venue", inject("restart_u1"), {}),
+    ("snapshot in mid-stream", "each book sent whole again", inject("resnapshot"), {}),
+    ("crossed book", "a bid above the best ask", inject("crossed_book"), {}),
+    ("HTTP 403 on REST", "connection reset; the missed trades cannot be fetched for ten minutes", refused(403), {}),
+    ("HTTP 429 on REST", "the same, for a minute", refused(429), {}),
+]  # fmt: skip
+SLOW_ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
+    ("half-open", "the line carries nothing more and is not closed", half_open, {}),
+    ("stalled, for long", "the line holds everything back for longer than a pong may take", long_stall, {}),
+    ("delayed pong", "pongs come 3 s late, data in time", inject("delayed_pong:3", 2.5), {}),
+    ("whole request rejected", "the next subscribe refused, after a reset", inject("reject_all:1", 0.1), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "happened", "act", "options"), ROWS, ids=[row[0] for row in ROWS])
+async def test_fault(
+    name: str, happened: str, act: Act, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await run(name, happened, tmp_path, caplog, act, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "happened", "act", "options"), SLOW_ROWS, ids=[row[0] for row in SLOW_ROWS])
+async def test_slow_fault(
+    name: str, happened: str, act: Act, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await run(name, happened, tmp_path, caplog, act, **options)
+
+
+@pytest.mark.slow
+async def test_file_handles_exhausted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await run(
+        "file handles exhausted", "no new handle for 0.5 s, while the connection is cut", tmp_path, caplog, no_handles
+    )
+
+
+@pytest.mark.parametrize(("name", "jump_s"), [("clock jumps forward", 3600), ("clock jumps back", -3600)])
+async def test_clock(name: str, jump_s: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    offset = [0]
+    clock = ReceiveClock(wall=lambda: time.time_ns() + offset[0])
+
+    async def jump(rig: Rig) -> None:
+        offset[0] = jump_s * 1_000_000_000
+        await rig.exchange_time(1.1)
+
+    rig = await run(name, f"the wall clock is set by {jump_s:+d} s", tmp_path, caplog, jump, clock=clock)
+    times = [e.receive_time for e in rig.events]
+    assert times == sorted(times)
+
+
+class Crashing:
+    async def run(self, batches: Subscription, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        async for _ in batches:
+            raise RuntimeError("boom")
+
+
+class Hanging:
+    async def run(self, batches: Subscription, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_sink_crash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sinks = (SinkEntry("view", Crashing),)
+    await run("sink crash", "a sink beside the recorder raises", tmp_path, caplog, inject("clear"), sinks=sinks)
+
+
+async def test_sink_hang(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sinks = (SinkEntry("view", Hanging, capacity=50),)
+    await run(
+        "sink hang", "a sink beside the recorder takes nothing more, not even at the end", tmp_path, caplog,
+        inject("clear"), sinks=sinks, drain_timeout=1.0,
+    )  # fmt: skip
+
+
+class Disk:
+    """Stands before the tape's writes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: int | None = None
+        self.delay_s = 0.0
+        write = BlockFile._write
+
+        def guarded(file: BlockFile, content: bytes) -> None:
+            time.sleep(self.delay_s)
+            if self.error is not None:
+                raise OSError(self.error, os.strerror(self.error))
+            write(file, content)
+
+        monkeypatch.setattr(BlockFile, "_write", guarded)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("disk full", errno.ENOSPC), ("disk turns read-only", errno.EROFS), ("disk fails", errno.EIO)]
+)
+async def test_disk_that_refuses(
+    name: str, number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wld_recorder.recorder.RETRY_S", 0.05)
+    disk = Disk(monkeypatch)
+
+    async def refuse(rig: Rig) -> None:
+        disk.error = number
+        await rig.exchange_time(0.6)
+        disk.error = None
+
+    await run(
+        f"{name}, then not", 'writes refused for 0.6 s; `on_error = "retry"`', tmp_path, caplog, refuse,
+        recorder=RecorderConfig(flush_interval=0.05, on_error="retry"),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_slow_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+
+    async def slow(rig: Rig) -> None:
+        disk.delay_s = 1.5
+        await rig.exchange_time(4)
+        disk.delay_s = 0.0
+
+    await run("disk slow", "1.5 s for each write, for 4 s", tmp_path, caplog, slow)
+
+
+async def test_disk_that_stays_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    caplog.set_level(logging.WARNING, "wld")
+    async with recording(tmp_path / "tapes") as rig:
+        await rig.until_connected()
+        await rig.flow(40)
+        await rig.exchange_time(0.2)
+        disk.error = errno.ENOSPC
+        with trio.fail_after(10):
+            await rig.service.stopping.wait()
+        disk.error = None
+    assert rig.status == 1
+    assert rig.events
+    result = rig.balance_to_the_end()
+    assert result.is_exact, str(result)
+    happened = 'writes refused for good; `on_error = "stop"`: status 1'
+    check(Row("disk full", happened, "all that was written before it, intact", words(caplog)[:2], result))
