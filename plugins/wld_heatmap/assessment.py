@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -103,7 +104,7 @@ def assess(
     Raises:
         TapeError: there is no tape, or a symbol is not on it.
     """
-    chosen = list(paths)
+    chosen = [str(Path(path).absolute()) for path in paths]  # a worker elsewhere stands in another folder
     unit = partial(_unit, chosen, config, leads, progress)
     return list(map_(unit, symbols_of(chosen, symbols)))
 

@@ -75,10 +75,12 @@ def _symbols(text: str | None) -> tuple[str, ...] | None:
 )  # fmt: skip
 @click.option("--config", "config_file", help=f"TOML file whose [{TABLE}] is used (default {DEFAULT_FILE}).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=f"Any key of [{TABLE}].")
+@click.option("--engine", default="local", show_default=True, help="local, or dask: on a cluster that is there.")
+@click.option("--scheduler", default=None, help="Of the Dask cluster, such as tcp://127.0.0.1:8786.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def evaluate(
     paths: tuple[str, ...], symbols: str | None, leads: tuple[int, ...], config_file: str | None,
-    settings: tuple[str, ...], as_json: bool,
+    settings: tuple[str, ...], engine: str, scheduler: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Score the heat model on tapes: lift, bits against every baseline, placebo, calibration; with intervals.
 
@@ -88,16 +90,20 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
+    from wld.engines import open_engine
     from wld_heatmap import assessment
 
     config = read_config(config_file, settings)
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     err = Console(stderr=True)
-    with Progress(console=err, transient=True, disable=as_json or not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("reading", total=assessment.count_events(paths, _symbols(symbols)))
+    quiet = as_json or not sys.stderr.isatty()
+    with open_engine(engine, scheduler) as map_units, Progress(console=err, transient=True, disable=quiet) as progress:
+        count = 0 if quiet or map_units else assessment.count_events(paths, _symbols(symbols))
+        bar = progress.add_task("reading", total=count or None)
         results = assessment.assess(
             paths, _symbols(symbols), config, tuple(dict.fromkeys(leads)),
-            progress=lambda count: progress.advance(bar, count),
+            progress=None if map_units else lambda read: progress.advance(bar, read),
+            map_=map_units or map,
         )  # fmt: skip
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_for_programs(a) for a in results]), indent=2).decode())

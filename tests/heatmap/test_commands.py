@@ -117,6 +117,25 @@ def test_one_unit_a_symbol_and_any_map(tape: Path) -> None:
     np.testing.assert_array_equal(one.samples[0].times, alone.samples[0].times)
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_scores_as_this_process_does(tape: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra dask")
+    from tests.dask_cluster import open_cluster
+
+    near = CliRunner().invoke(evaluate, [str(tape), "--json"])
+    with open_cluster(tmp_path, 2) as cluster:
+        where = ["--engine", "dask", "--scheduler", cluster.address]
+        far = CliRunner().invoke(evaluate, [str(tape), "--json", *where])
+    assert far.exit_code == 0, far.exception
+    assert far.stdout == near.stdout
+
+
+def test_an_unknown_engine_is_one_line(tape: Path) -> None:
+    result = CliRunner().invoke(evaluate, [str(tape), "--engine", "spark"])
+    assert isinstance(result.exception, wld.ConfigError)
+    assert "one of local, dask" in str(result.exception)
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_plot_draws_a_picture_of_the_asked_size(tape: Path, tmp_path: Path, theme: str) -> None:
     pytest.importorskip("matplotlib")
