@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import wld
 from tests.exchange.test_serve import recording
-from wld.tape import export_hftbacktest, show
+from wld.tape import export_hftbacktest, export_parquet, show
 from wld.tape.export import export
 from wld.tape.export_hftbacktest import EVENT_DTYPE, EXCHANGE, LOCAL, _Order
 
@@ -103,6 +103,32 @@ def test_parquet_is_partitioned_by_symbol_and_day_and_exact(
     (gap,) = rows_of(tmp_path / "out/gaps")
     assert (gap["reason"], gap["symbol"], gap["missed"]) == ("disconnect", None, None)
     assert len(pq.read_table(tmp_path / "out/instruments/symbol=BBBUSDT")) == 1
+
+
+def test_parquet_holds_a_bounded_number_of_rows_however_long_the_tape(
+    tape: Path, tmp_path: Path, events: list[wld.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    class Watched(export_parquet.Writer):
+        def add(self, dataset: str, symbol: str, part: Any) -> int:
+            count = super().add(dataset, symbol, part)
+            held.append(sum(self._rows.values()))
+            return count
+
+    monkeypatch.setattr(export_parquet, "ROW_GROUP", 40)
+    monkeypatch.setattr(export_parquet, "MOST_ROWS", 50)
+    monkeypatch.setattr(export_parquet, "Writer", Watched)
+    with wld.TapeWriter(tmp_path / "small", source="test") as writer:
+        for i in range(0, len(events), 25):  # an open journal of many small blocks
+            writer.append(events[i : i + 25])
+            writer.flush()
+        export([str(tmp_path / "small")], tmp_path / "out", "parquet")
+    assert max(held) <= 50
+    files = list((tmp_path / "out/trades/symbol=AAAUSDT").rglob("*.parquet"))
+    assert len(files) > 1
+    names = sorted((row["number"], row["trade_id"]) for row in rows_of(tmp_path / "out/trades/symbol=AAAUSDT"))
+    assert [name for _, name in names] == [trade.trade_id for trade in of(events, wld.Trade)]
 
 
 def test_what_is_wide_or_absent_stays_so(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ except ImportError:
 
 DATASETS = tuple(KINDS)
 UNIT = "dataset"
-ROW_GROUP = 1 << 20
+ROW_GROUP = 1 << 19
 """Rows of one file: large enough to compress, small enough to hold while writing."""
-MOST_ROWS = 4 << 20
+MOST_ROWS = 1 << 21
 """Rows of all symbols together that wait for their files."""
 DAY_NS = 86_400_000_000_000
 _DIGITS = 18

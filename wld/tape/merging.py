@@ -132,12 +132,13 @@ class _Item:
 
 def _key_of(event: Any) -> tuple[Any, Any]:
     """(topic, what makes it the same event) of market data."""
-    if isinstance(event, BookDelta | BookSnapshot):
+    kind = type(event)
+    if kind is BookDelta or kind is BookSnapshot:
         return (f"orderbook.{event.depth}", event.symbol), (event.update_id, event.sequence)
-    if isinstance(event, Trade):
+    if kind is Trade:
         name = event.trade_id or (event.event_time, event.price, event.size, event.aggressor_side)
         return ("publicTrade", event.symbol), name
-    if isinstance(event, Liquidation):
+    if kind is Liquidation:
         content = (event.sent_time, event.event_time, event.position_side, event.size, event.bankruptcy_price)
         return ("allLiquidation", event.symbol), content
     return ("tickers", event.symbol), (event.sequence, event.sent_time)
@@ -158,7 +159,8 @@ def _order_of(event: Any) -> tuple[int, ...]:
 
 def venue_time(event: Any) -> int | None:
     """The venue's push time of an event, else its event time; None where it has none of its own."""
-    if isinstance(event, Gap | Repair | Instrument) or (isinstance(event, Trade) and event.is_backfilled):
+    kind = type(event)
+    if kind is Gap or kind is Repair or kind is Instrument or (kind is Trade and event.is_backfilled):
         return None
     if event.sent_time is not None:
         return int(event.sent_time)
@@ -174,12 +176,12 @@ class _Reader:
         self._clock = 0
         self._untimed: list[_Item] = []
         self._place = 0
-        self._run: str | None = None
-        self._runs = 0
+        self._next: tuple[str, Event] | None = None
+        self.run: str | None = None
+        self.runs = 0
         self._gaps = 0
         self._gap_ids: dict[int, int] = {}
         self._resync: dict[Any, bool] = {}
-        self._scopes: list[tuple[str | None, str | None]] = []
         self._counts: dict[Any, dict[Any, int]] = {}
         self.is_at_end = False
         self.queue: deque[_Item] = deque()
@@ -206,10 +208,42 @@ class _Reader:
         item.is_taken = True
         self.pending.pop((item.topic, item.key), None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is pending."""
+        return self.head is None and not self._untimed
+
+    def peek(self) -> tuple[str, Event] | None:
+        """The next event that was not read yet, with its run; None at the end."""
+        if self._next is None and not self.is_at_end:
+            self._next = next(self._events, None)
+        return self._next
+
+    def pass_by(self, topic: Any, key: Any, time: int) -> tuple[Any, int]:
+        """The peeked event is dealt with unread; returns its key."""
+        self._next = None
+        self._place += 1
+        self._clock = max(self._clock, time)
+        self._resync[topic] = True
+        return key, self._count(topic, key)
+
+    def occurrences(self, topic: Any, key: Any) -> int:
+        """How often this key came in the topic so far."""
+        return self._counts[topic].get(key, -1) + 1 if topic in self._counts else 0
+
+    def _count(self, topic: Any, key: Any) -> int:
+        counts = self._counts.setdefault(topic, {})
+        nth = counts[key] = counts.pop(key, -1) + 1
+        if len(counts) > 2 * RECENT_KEYS:
+            for old in list(counts)[:RECENT_KEYS]:
+                del counts[old]
+        return nth
+
     def read_to(self, time: int) -> None:
         """Read until the venue's clock has passed a time, or to the end."""
         while not self.is_at_end and (not self.queue or self._clock <= time or self.head is None):
-            following = next(self._events, None)
+            following = self.peek()
+            self._next = None
             if following is None:
                 self.is_at_end = True
                 for item in self._untimed:
@@ -219,16 +253,14 @@ class _Reader:
             self._read(*following)
 
     def _read(self, run: str, event: Event) -> None:
-        if run != self._run:
-            if self._run is not None:
-                self._scopes.append((None, None))
+        if run != self.run:
+            if self.run is not None:
                 self._resync.clear()
-            self._run = run
-            self._add(event, (2 + self._side, self._runs), is_event=False)
-            self._runs += 1
+            self.run = run
+            self._add(event, (2 + self._side, self.runs), is_event=False)
+            self.runs += 1
             self._gap_ids.clear()
         if isinstance(event, Gap):
-            self._scopes.append((event.topic, event.symbol))
             self._resync = {t: v for t, v in self._resync.items() if not _covers(event, t)}
             self._gap_ids[event.gap_id] = self._gaps
             self._add(event, (self._side, self._gaps))
@@ -245,12 +277,7 @@ class _Reader:
         item = _Item(self._side, self._place, event if is_event else None, topic, key, marker)
         self._place += 1
         if topic is not None:
-            counts = self._counts.setdefault(topic, {})
-            nth = counts[key] = counts.pop(key, -1) + 1
-            if len(counts) > 2 * RECENT_KEYS:
-                for old in list(counts)[:RECENT_KEYS]:
-                    del counts[old]
-            item.key = (key, nth)
+            item.key = (key, self._count(topic, key))
             item.is_resync = topic not in self._resync
             self._resync[topic] = True
         time = venue_time(event) if is_event else None
@@ -316,8 +343,22 @@ class Merger:
         """(venue's time, event): what is to be written, in order."""
         a, b = self._a, self._b
         while True:
+            if a.is_idle and b.is_idle:
+                yield from self._agreement()
             a.read_to(0)
             b.read_to(0)
+            mine, theirs = a.head, b.head
+            if (
+                mine is not None
+                and theirs is not None
+                and mine.topic is not None
+                and (mine.topic, mine.key) == (theirs.topic, theirs.key)
+                and not _is_echo(mine.event, theirs.event)
+            ):
+                self._emit_first(mine)  # both have it next: nothing lies between
+                yield from self._out
+                self._out.clear()
+                continue
             heads = [head.time for head in (a.head, b.head) if head is not None]
             if not heads:
                 break
@@ -330,6 +371,39 @@ class Merger:
             yield from self._out
             self._out.clear()
         self.summary.filled = (self._only[0], self._only[1])
+
+    def _agreement(self) -> Iterator[tuple[int, Event]]:
+        """As long as both recordings go on with the same event: the first's, without reading ahead."""
+        a, b = self._a, self._b
+        while (x := a.peek()) is not None and (y := b.peek()) is not None:
+            mine: Any = x[1]
+            theirs: Any = y[1]
+            if type(mine) is not type(theirs) or x[0] != a.run or y[0] != b.run:
+                return
+            time = venue_time(mine)
+            if time is None or mine.symbol != theirs.symbol or time != venue_time(theirs):
+                return
+            topic, key = _key_of(mine)
+            if (topic, key) != _key_of(theirs) or a.occurrences(topic, key) != b.occurrences(topic, key):
+                return
+            if isinstance(mine, BookSnapshot | BookDelta):
+                self.summary.divergent += (mine.bids, mine.asks) != (theirs.bids, theirs.asks)
+            name = a.pass_by(topic, key, time)
+            b.pass_by(topic, key, time)
+            self._note(topic, name, mine, 3)
+            self.summary.both += 1
+            self.summary.events += 1
+            yield time, mine
+
+    def _note(self, name: Any, key: Any, event: Any, sides: int) -> None:
+        """The event has gone out."""
+        topic = self._topic(name)
+        topic.last = event
+        topic.sides = sides
+        topic.recent[key] = sides
+        if len(topic.recent) > 2 * RECENT_KEYS:
+            for old in list(topic.recent)[:RECENT_KEYS]:
+                del topic.recent[old]
 
     def _fills_before(self, a: _Item | None) -> bool:
         """What only the second has and is due before the first's next event; False where more has to be read first."""
@@ -458,13 +532,7 @@ class Merger:
             else:
                 self._emit_instrument(item)
             return
-        topic = self._topic(item.topic)
-        topic.last = item.event
-        topic.sides = 3 if both else 1 << item.side
-        topic.recent[item.key] = topic.sides
-        if len(topic.recent) > 2 * RECENT_KEYS:
-            for key in list(topic.recent)[:RECENT_KEYS]:
-                del topic.recent[key]
+        self._note(item.topic, item.key, item.event, 3 if both else 1 << item.side)
         if both:
             self.summary.both += 1
         else:
