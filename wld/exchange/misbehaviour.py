@@ -6,21 +6,56 @@ Does not own their written form (injection), nor faults of the network between (
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import trio
 
 from wld.errors import ConfigError
 from wld.exchange.injection import LASTING, FaultSpec
+from wld.exchange.market import Market
 from wld.exchange.publication import Message
-from wld.exchange.wire import raw_frame
-
-if TYPE_CHECKING:
-    from wld.exchange.server import Exchange
+from wld.exchange.wire import Wire, raw_frame
 
 _TEXT, _BINARY = 0x1, 0x2
 _BIG_BYTES = 10_000_000
+
+
+class Client(Protocol):
+    """A connection, as far as faults touch it."""
+
+    @property
+    def wire(self) -> Wire:
+        """Its bytes."""
+        ...
+
+    def end(self) -> None:
+        """Close it properly."""
+        ...
+
+
+class Exchange(Protocol):
+    """The exchange, as far as faults touch it."""
+
+    nursery: trio.Nursery | None
+    market: Market
+
+    @property
+    def clients(self) -> Mapping[str, Client]:
+        """Who is connected."""
+        ...
+
+    def publish(self, message: Message) -> None:
+        """Send a message to whoever hears its topic."""
+        ...
+
+    def list_symbol(self, symbol: str) -> None:
+        """List a symbol."""
+        ...
+
+    def delist(self, symbol: str) -> None:
+        """Delist a symbol."""
+        ...
 
 
 class Misbehaviour:
