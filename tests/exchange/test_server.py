@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from starlette.applications import Starlette
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from wld.errors import ConfigError
@@ -20,7 +21,8 @@ from wld.exchange import ExchangeAddress, ExchangeConfig, parse_fault, serve_exc
 from wld.exchange.control import MAX_ARGS_CHARACTERS, Session
 from wld.exchange.injection import KINDS
 from wld.exchange.instruments import spec_for
-from wld.exchange.rest import answer
+from wld.exchange.market import Market
+from wld.exchange.rest import answer, routes
 from wld.exchange.server import WS_PATH
 
 WLD = ["orderbook.50.WLDUSDT", "publicTrade.WLDUSDT", "tickers.WLDUSDT", "allLiquidation.WLDUSDT"]
@@ -489,11 +491,42 @@ async def test_bad_parameters_are_ret_code_10001_with_http_200(path: str, query:
         assert body["result"] == {}
 
 
-async def test_more_than_600_requests_in_five_seconds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wld.exchange.rest.RATE_LIMIT", 5)
-    async with exchange() as address, httpx.AsyncClient() as http:
-        codes = [(await http.get(f"{address.rest_url}/v5/market/time")).status_code for _ in range(7)]
-    assert codes == [200] * 5 + [403] * 2
+async def test_more_than_600_requests_in_five_seconds_are_refused_for_ten_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over the application itself, with a clock of its own."""
+    now = [0]
+    monkeypatch.setattr("wld.exchange.rest.time", SimpleNamespace(monotonic_ns=lambda: now[0] * 1_000_000))
+    app = Starlette(routes=routes(Market([spec_for("WLDUSDT")], 7, 1_790_000_000_000), lambda: 1, lambda: None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://exchange") as http:
+
+        async def ask() -> int:
+            return (await http.get("/v5/market/time")).status_code
+
+        assert [await ask() for _ in range(602)] == [200] * 600 + [403] * 2
+        now[0] += 599_000
+        assert await ask() == 403
+        now[0] += 2_000
+        assert await ask() == 200
+
+
+async def test_a_connection_without_requests_and_data_is_cut_after_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wld.exchange.server.IDLE_S", 0.15)
+    monkeypatch.setattr("wld.exchange.server.IDLE_SCAN_S", 0.03)
+    async with exchange() as address, peer(address) as idle, peer(address) as pinging, peer(address) as hearing:
+        await hearing.subscribe(BOOK)
+        async with trio.open_nursery() as nursery:
+
+            async def ping() -> None:
+                while True:
+                    await pinging.send({"op": "ping"})
+                    await trio.sleep(0.02)
+
+            nursery.start_soon(ping)
+            assert (await idle.to_the_end()).reason.code == 1001
+            nursery.cancel_scope.cancel()
+        await hearing.take(5)
+        assert len(address.exchange.clients) == 2
 
 
 # Faults.

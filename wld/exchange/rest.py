@@ -20,6 +20,8 @@ from wld.exchange.market import Market, SymbolMarket
 RATE_LIMIT = 600
 RATE_WINDOW_MS = 5_000
 """At most 600 requests in 5 s from one address; beyond that, HTTP 403."""
+BAN_MS = 600_000
+"""For how long an address that asked too much is refused."""
 _RISK_PAGE = 15
 _INTERVALS = {"5min": 5, "15min": 15, "30min": 30, "1h": 60, "4h": 240, "1d": 1440}
 
@@ -222,6 +224,7 @@ def routes(
     The rate limit runs on this host's clock, whatever time the market shows.
     """
     requests: dict[str, deque[int]] = {}
+    banned_until: dict[str, int] = {}
 
     def endpoint(path: str) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
@@ -229,10 +232,13 @@ def routes(
             if status is not None:
                 return Response(status_code=status)
             now = time.monotonic_ns() // 1_000_000
-            recent = requests.setdefault(request.client.host if request.client else "", deque())
+            host = request.client.host if request.client else ""
+            recent = requests.setdefault(host, deque())
             while recent and recent[0] <= now - RATE_WINDOW_MS:
                 recent.popleft()
             if len(recent) >= RATE_LIMIT:
+                banned_until[host] = now + BAN_MS
+            if now < banned_until.get(host, 0):
                 return Response("access too frequent", status_code=403)
             recent.append(now)
             body = msgspec.json.encode(answer(market, path, request.query_params, now_ms(), endpoints))

@@ -45,6 +45,9 @@ LEAVE_TIMEOUT_S = 10.0
 ANSWER_DELAY_S = 0.03
 """What the network and the venue take to answer a subscribe. pybit 5.17 notes a request after it has sent it, and its
 thread dies of an answer that is there sooner."""
+IDLE_S = 600.0
+"""A connection with neither requests nor data for so long is cut."""
+IDLE_SCAN_S = 30.0
 _MAX_LAG_MS = 30_000
 _CATCH_UP_MS = 500
 
@@ -91,9 +94,13 @@ class Client:
         self.session = session
         self.wire = wire
         self._send, self.frames = trio.open_memory_channel[tuple[str, bool]](QUEUE_FRAMES)
+        self.active_at = trio.current_time()
+        """When a request came or data went last."""
 
     def offer(self, frame: str, *, is_data: bool = False) -> None:
         """Queue a frame; a client whose queue is full is cut off, as the venue does."""
+        if is_data:
+            self.active_at = trio.current_time()
         try:
             self._send.send_nowait((frame, is_data))
         except trio.WouldBlock:
@@ -248,7 +255,16 @@ class Venue:
             text = event.get("text")
             if text is None:
                 text = (event.get("bytes") or b"").decode("utf-8", "replace")
+            client.active_at = trio.current_time()
             send.send_nowait((trio.current_time(), text))
+
+    async def cut_idle(self) -> None:
+        """Cut what is idle, at the venue's leisure; runs until cancelled."""
+        while True:
+            await trio.sleep(IDLE_SCAN_S)
+            for client in tuple(self.clients.values()):
+                if trio.current_time() - client.active_at >= IDLE_S:
+                    client.end()
 
     async def _answer(
         self, client: Client, requests: trio.MemoryReceiveChannel[tuple[float, str]], nursery: trio.Nursery
@@ -457,6 +473,7 @@ async def serve_venue(venue: Venue, host: str, port: int, is_ready: Callable[[in
                 await trio.serve_listeners(handler, listeners, handler_nursery=nursery, task_status=task_status)
 
         await nursery.start(accept)
+        nursery.start_soon(venue.cut_idle)
         is_ready(listeners[0].socket.getsockname()[1])
         try:
             await venue.drive()
