@@ -1,7 +1,7 @@
-"""The pictures of the documentation: the radar's own frames after a simulated hour, as SVG.
+"""The pictures of the documentation: the radar's own frames after two simulated hours, as SVG.
 
     python benchmarks/pictures.py                     # docs/images/radar-*.svg, about a minute
-    python benchmarks/pictures.py --hours 2 --seed 3 --out /tmp/images
+    python benchmarks/pictures.py --hours 1 --seed 3 --out /tmp/images
 
 The simulated market is driven in process at speed, its messages go through the engine's own decoder into the real
 sinks, and the frame that a terminal would be sent is written instead. Nothing is drawn by hand.
@@ -126,7 +126,7 @@ class Scene:
 def main() -> None:
     """Simulate, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--symbol", default="WLDUSDT")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
@@ -134,6 +134,8 @@ def main() -> None:
     scene = Scene(arguments.symbol)
     for now, events in simulated(arguments.hours, arguments.seed, arguments.symbol):
         scene.apply(now, events)
+        if now > (START_MS + int(arguments.hours * 3_600_000)) * 1_000_000 - 12 * SECOND:
+            scene.frame(50, 200, "dark", Rung.TRUE)  # rates are told over the last ten seconds of frames
     if scene.heatmap is not None:
         for heatmap in scene.heatmap.radar.maps.values():
             heatmap.refresh()

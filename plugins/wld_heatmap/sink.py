@@ -4,18 +4,23 @@ it looks (view).
 
 from __future__ import annotations
 
+import logging
 import time
 
 import trio
 
-from wld import SinkContext, Subscription
+from wld import ConfigError, SinkContext, Subscription, TapeError, WldError
 from wld.terminal import Role
 from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.evaluation import judge
 from wld_heatmap.history import LiquidationMark, Radar
+from wld_heatmap.memory import load_history, load_state, pack_state, write_state
 from wld_heatmap.view import FOOTER, HELP, HeatView, mark_spans
 
+_log = logging.getLogger("wld.heatmap")
+
 HEALTH_INTERVAL_S = 30.0
+STATE_TIMEOUT_S = 2.0
 TICK_S = 0.5
 SNAPPED_SYMBOLS = 8
 """One-second columns are kept for so few symbols; with more only those of ten seconds."""
@@ -30,6 +35,7 @@ class Heatmap:
         self.radar = Radar(config, context.symbols)
         self.view = HeatView(self.radar)
         self._told: dict[str, LiquidationMark] = {}
+        self._state_refused = False
         if context.screen is not None:
             self._hang()
 
@@ -50,17 +56,74 @@ class Heatmap:
     async def run(
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Consume until the batches end."""
+        """Read what is known from before, then consume until the batches end.
+
+        Raises:
+            ConfigError: the history or the state file cannot be read.
+        """
+        # Ready at once: others, the recorder first of all, do not wait for history. The ring holds what comes meanwhile.
+        task_status.started()
+        await self._remember()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._judge)
-            task_status.started()
+            if self.config.state is not None:
+                nursery.start_soon(self._keep_state, self.config.state)
             async for batch in batches:
                 self.radar.apply(batch)
             nursery.cancel_scope.cancel()
         self.radar.finish()
+        if self.config.state is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + STATE_TIMEOUT_S):
+                await self._write_state(self.config.state)
         self.tell()
         self._report()
+
+    async def _remember(self) -> None:
+        """State file and tapes, in threads that are left behind when the run ends first."""
+        config, view = self.config, self.view
+        try:
+            if config.state is not None:
+                view.loading = f"reading {config.state}"
+                notes = await trio.to_thread.run_sync(load_state, self.radar, config.state, abandon_on_cancel=True)
+                for note in notes:
+                    _log.info("%s: %s", config.state, note)
+            if config.history is not None:
+                await trio.to_thread.run_sync(self._read_history, config.history, abandon_on_cancel=True)
+        except TapeError as error:
+            raise ConfigError(f"sinks.heatmap.history: {error}") from None
+        except WldError as error:
+            raise ConfigError(str(error)) from None
+        finally:
+            view.loading = None
+        for heatmap in self.radar.maps.values():
+            if heatmap.liquidations:
+                self._told[heatmap.symbol] = heatmap.liquidations[-1]
+
+    def _read_history(self, path: str) -> None:
+        def progress(count: int) -> None:
+            self.view.loading = f"reading history {path}: {count:,} events"
+
+        self.view.loading = f"reading history {path}"
+        count = load_history(self.radar, path, self.context.symbols, progress)
+        _log.info("history %s: %d events; what is older than now is drawn dimmed", path, count)
+
+    async def _keep_state(self, path: str) -> None:
+        """Write the state file at its interval; runs until cancelled."""
+        while True:
+            await trio.sleep(self.config.state_interval)
+            await self._write_state(path)
+
+    async def _write_state(self, path: str) -> None:
+        packed = pack_state(self.radar)
+        try:
+            await trio.to_thread.run_sync(write_state, path, packed)
+        except WldError as error:
+            if not self._state_refused:
+                _log.error("%s; trying again each %g s", error, self.config.state_interval)
+            self._state_refused = True
+        else:
+            self._state_refused = False
 
     async def _tick(self) -> None:
         """Let quiet time pass too; runs until cancelled."""
@@ -84,10 +147,10 @@ class Heatmap:
     async def _judge(self) -> None:
         """Refresh the score now and then, in a thread; runs until cancelled."""
         while True:
-            await trio.sleep(HEALTH_INTERVAL_S)
             for heatmap in list(self.radar.maps.values()):
                 report = await trio.to_thread.run_sync(judge, heatmap.sample(), abandon_on_cancel=True)
                 heatmap.refresh(report)
+            await trio.sleep(HEALTH_INTERVAL_S)
 
     def tell(self) -> None:
         """New liquidations on the event tape, with the heat that stood there."""

@@ -284,6 +284,7 @@ class HeatView:
         start, end = slot * shown.width, (slot + 1) * shown.width
         columns = store.between(start, end)
         is_final = store.last_end >= end if shown.width >= store.fine_width else view.now >= end + SECOND
+        has_gap = any(column.has_gap for column in columns)  # the open one may just not have got anything yet
         if not is_final and view.now > start and not view.is_frozen:
             opened = heatmap.open_column(view.now)
             if opened is not None:
@@ -308,7 +309,7 @@ class HeatView:
             heatmap.bin_of(max(highs)) // bins if highs else None,
             heatmap.bin_of(newest.mark_close) // bins if newest.mark_close is not None else None,
             newest.is_seed,
-            any(c.has_gap for c in columns),
+            has_gap,
             end,
             is_final,
         )
@@ -521,7 +522,9 @@ class HeatView:
     def _draw_time(self, canvas: Canvas, shown: _Shown, view: View) -> None:
         layout = shown.layout
         row = layout.rows
-        canvas.put(row, 0, f"{shown.width // SECOND}s col".rjust(layout.left - 1)[: layout.left - 1], Role.INK)
+        seconds = shown.width // SECOND
+        width = f"{seconds}s" if seconds < 60 else f"{seconds // 60}m" if seconds < 3600 else f"{seconds // 3600}h"
+        canvas.put(row, 0, f"{width} col".rjust(layout.left - 1)[: layout.left - 1], Role.INK)
         with_seconds = shown.width < 60 * SECOND
         label_width = 8 if with_seconds else 5
         step = _nice_step(shown.width // SECOND, label_width + 6) * SECOND
@@ -745,7 +748,7 @@ class HeatView:
                 view.now - hours * 3600 * SECOND
             )
             star = "" if known is not None and view.now - known >= hours * 3600 * SECOND else "*"
-            hit = f" hit {100 * hits / judged:.0f}%" if judged else ""
+            hit = f" hit {100 * hits / judged:.0f}%" if judged and width >= 40 else ""
             lines.append(
                 (
                     (f"{name + star:<5}", Role.FAINT),
@@ -782,11 +785,11 @@ class HeatView:
             return []
         health = heatmap.health
         is_proven = health.verdict == "validated"
-        need = "; needs 30 in 10 h" if health.verdict == "unproven" else ""
+        need = "" if health.verdict != "unproven" else ", needs 10 h" if health.events >= 30 else ", needs 30 in 10 h"
         lines: list[Line] = [
             (
                 (health.verdict, Role.LONG if is_proven else Role.WARN),
-                (f"  {health.events} in {health.hours} h", Role.TEXT),
+                (f" {health.events} in {health.hours} h", Role.TEXT),
                 (need, Role.FAINT),
             )
         ]
@@ -1024,7 +1027,7 @@ def mark_spans(mark: LiquidationMark, tick: int | None) -> tuple[tuple[str, Role
     rank = "" if mark.percentile is None else f" p{mark.percentile:.0f}"
     verdict = "" if mark.percentile is None else " hit" if mark.is_hit else " miss"
     return (
-        ("LONG  " if is_long else "SHORT ", Role.LONG if is_long else Role.SHORT),
+        ("LONG " if is_long else "SHORT", Role.LONG if is_long else Role.SHORT),
         (f"{numbers.amount(mark.notional):>5} @{numbers.price(mark.trigger_price, tick)}{rank}", Role.TEXT),
         (verdict, Role.STRONG if mark.is_hit else Role.FAINT),
     )

@@ -14,7 +14,7 @@ from wld.terminal import Line, Role, View, numbers
 from wld_telemetry.state import OLD_NS, Group, Row, Telemetry
 
 _TONES = {"long": Role.LONG, "short": Role.SHORT, "warn": Role.WARN}
-_LABEL_WIDTH = 8
+_LABEL_WIDTH = 7
 BOOKS = 16
 """Order books are kept for so many symbols; further ones show the ticker's best prices."""
 _TOPICS = (("trades", "publicTrade"), ("books", "orderbook"), ("tickers", "tickers"), ("liqs", "allLiquidation"))

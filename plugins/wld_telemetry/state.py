@@ -317,7 +317,7 @@ class Telemetry:
         mark = _fraction(_of(ticker, "mark_price"))
         value = interest * mark if interest is not None and mark is not None else None
         changes = " ".join(
-            f"{name} {numbers.percent(self.interest_change(now, length), 1)}"
+            f"{name} {_short_percent(self.interest_change(now, length))}"
             for name, length in (("1m", MINUTE), ("5m", 5 * MINUTE), ("1h", HOUR))
         )
         rows = [
@@ -413,6 +413,10 @@ def _row(label: str, value: str, age: int | None, limit: int, tone: str = "") ->
     if age > OLD_NS:
         return Row(label, numbers.NONE, age, True)
     return Row(label, value, age, age > limit, tone)
+
+
+def _short_percent(value: float | None) -> str:
+    return numbers.percent(value, 0 if value is not None and abs(value) >= 0.0995 else 1)
 
 
 def _since(now: int, time: int | None) -> int | None:
