@@ -18,7 +18,7 @@ LIVE = r"(LIVE|WAITING)"
 
 
 def test_q_ends_the_run_with_status_0_and_the_terminal_as_it_was(tmp_path: Path) -> None:
-    with Session(radar(), cwd=tmp_path) as session:
+    with Session(radar("--log-level", "debug"), cwd=tmp_path) as session:
         session.until(lambda: session.shows("mark 0") and session.shows("fund") and session.shows("OI "))
         session.type("q")
         assert session.ended() == 0

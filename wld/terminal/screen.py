@@ -88,8 +88,6 @@ class Screen(Surface):
         """The frame that the terminal shows once what is in flight has arrived."""
         self._prefix = b""
         self._in_flight = False
-        self._is_writing = False
-        """Whether a thread is in the middle of it: at the end, that the terminal takes nothing more."""
         self._wake = trio.Event()
         self._limiter = trio.CapacityLimiter(2)
         self._stop: Callable[[], None] = lambda: None
@@ -130,7 +128,7 @@ class Screen(Surface):
 
     def close(self) -> bool:
         """Give the terminal back and print what was logged meanwhile; False where the terminal did not take it."""
-        taken = self._tty.leave() and not self._is_writing
+        taken = self._tty.leave()
         if self.memory is not None:
             logging.getLogger().handlers[:] = self._handlers
             lines, self.memory = list(self.memory.lines), None
@@ -263,9 +261,7 @@ class Screen(Surface):
             self._wake.set()  # something waited for the terminal
 
     def _write_in_thread(self, output: bytes) -> None:
-        self._is_writing = True
         self._tty.write(output)
-        self._is_writing = False
         if self.first_paint_s is None:
             self.first_paint_s = time.monotonic()
         self._in_flight = False

@@ -58,6 +58,7 @@ class Tty:
         self._saved: list[Any] | None = None
         self._lock = threading.Lock()
         self._is_entered = False
+        self._took_leave = True
         self.is_gone = False
         """Whether the terminal went away (EIO, EOF): nothing is written any more."""
         self.has_mouse = False
@@ -105,7 +106,7 @@ class Tty:
         """Give the terminal back as it was; False where it did not take the last bytes in time. Never raises."""
         with self._lock:
             if not self._is_entered:
-                return True
+                return self._took_leave
             self._is_entered = False
         # From the background (our parent is gone) setting the mode would stop us.
         previous = signal.SIG_DFL
@@ -133,6 +134,7 @@ class Tty:
             pass
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTTOU, previous)
+        self._took_leave = is_taken
         return is_taken
 
     def mouse_codes(self, on: bool) -> bytes:
