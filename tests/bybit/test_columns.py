@@ -101,6 +101,7 @@ class Pair:
                 "silent_since",
                 "recent",
                 "older",
+                "last_trade",
             ):
                 assert getattr(other, field) == getattr(topic, field), (name, field)
             assert (other.sides.bids, other.sides.asks) == (topic.sides.bids, topic.sides.asks)

@@ -40,8 +40,8 @@ from wld.tables import (
 )
 from wld.units import ABSENT, INT64_MAX, INT64_MIN
 
-COLUMNS_FROM = 16
-"""Reads of fewer messages go by rows: a columnar read costs some 120 µs before its first message (benchmarks)."""
+COLUMNS_FROM = 20
+"""Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
 _ODD_READS = 64
 """A topic with numbers that no column takes is left to the rows for so many reads."""
 _MAX_MS = INT64_MAX // 1_000_000
