@@ -100,6 +100,14 @@ def test_a_frozen_view_says_so_and_for_how_long() -> None:
     assert "FROZEN 01:12" in draw(24, 80, view, FrameState(frozen_since=TIME))
 
 
+def test_a_feed_that_dies_behind_a_frozen_picture_is_told() -> None:
+    view = view_of(facts_with())
+    view.self_figures = {"wall": TIME + 20 * SECOND}
+    title = draw(24, 80, view, FrameState(frozen_since=TIME)).splitlines()[0]
+    assert "STALE 20s" in title
+    assert "FROZEN" in title
+
+
 def test_gaps_go_on_the_event_tape() -> None:
     facts = facts_with()
     facts.apply([make_gap(reason="disconnect", topic=None)])
@@ -132,6 +140,14 @@ def test_where_there_is_no_room_the_lightest_lose_lines_first_and_then_their_pla
     assert {n: len(v) for n, v in fit(made, lines, 9).items()} == {"a": 4, "b": 3}
     assert {n: len(v) for n, v in fit(made, lines, 7).items()} == {"a": 3}
     assert fit(made, lines, 3) == {}
+
+
+def test_backfilled_trades_do_not_count_as_lag() -> None:
+    facts = facts_with()
+    facts.apply([make_trade(time=TIME, sent_time=TIME - 40_000_000)])
+    facts.apply([make_trade(time=TIME, sent_time=TIME - 600 * SECOND, is_backfilled=True) for _ in range(9)])
+    assert facts.lag_ms() is not None
+    assert facts.lag_ms() < 100  # type: ignore[operator]
 
 
 def test_posted_lines_are_shown() -> None:

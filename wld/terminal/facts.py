@@ -129,7 +129,8 @@ class Facts:
         received = event.receive_time
         facts.receive_time = facts.seen[topic] = self.receive_time = received
         self.counts[topic] += 1
-        if event.sent_time is not None:
+        is_late = isinstance(event, Trade) and event.is_backfilled
+        if event.sent_time is not None and not is_late:
             self._lags.append(received - event.sent_time)
         return facts
 

@@ -191,8 +191,14 @@ def title_parts(view: View, state: FrameState) -> tuple[list[tuple[int, str, Rol
     ]
     if view.now:
         parts.append((20, f"   {numbers.clock(view.now)} UTC", Role.TITLE_FAINT))
-    end, is_alarm = view.facts.state(view.symbol, view.now, clock=view.clock, ended=state.has_ended)
+    end, is_alarm = view.facts.state(view.symbol, _clock(view), clock=view.clock, ended=state.has_ended)
     return parts, end, is_alarm
+
+
+def _clock(view: View) -> int:
+    """The time that freshness is told by: a frozen picture must not make a dead feed look alive."""
+    wall: int = view.self_figures.get("wall", view.now) if view.clock == "live" else view.now
+    return wall
 
 
 def draw_title(canvas: Canvas, view: View, state: FrameState) -> None:
@@ -325,7 +331,7 @@ def _draw_briefs(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
 def _draw_compact(canvas: Canvas, panels: PanelSet, view: View, state: FrameState) -> None:
     """A few lines of text for a terminal too small for pictures."""
     facts = view.facts.of(view.symbol)
-    end, is_alarm = view.facts.state(view.symbol, view.now, clock=view.clock, ended=state.has_ended)
+    end, is_alarm = view.facts.state(view.symbol, _clock(view), clock=view.clock, ended=state.has_ended)
     if state.frozen_since is not None:
         end = f"FROZEN {end}"
     funding = None if facts.funding_rate is None else facts.funding_rate / 1e8

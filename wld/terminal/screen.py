@@ -367,7 +367,18 @@ class Screen(Surface):
             return
         top, left, height, width = place
         if top <= mouse.row < top + height and left <= mouse.column < left + width:
-            pane.key(Click(mouse.button, mouse.row - top, mouse.column - left), self.view)
+            self._give(Click(mouse.button, mouse.row - top, mouse.column - left))
+
+    def _give(self, key: str | Click) -> None:
+        """A key or click for the pane; one that it fails on costs nothing else."""
+        pane = self.panels.pane
+        if pane is None or pane.key is None:
+            return
+        try:
+            pane.key(key, self.view)
+        except Exception as error:
+            _log.error("pane %s: a key failed: %s", pane.name, error, exc_info=error)
+            self._tell(f"{pane.name}: {type(error).__name__}: {error}")
 
     def _key(self, key: str) -> None:
         if key in ("q", "ctrl-c"):
@@ -401,8 +412,8 @@ class Screen(Surface):
             self._save()
         elif key == "ctrl-l":
             self._shown = None
-        elif self.panels.pane is not None and self.panels.pane.key is not None:
-            self.panels.pane.key(key, self.view)
+        else:
+            self._give(key)
 
     def quit(self) -> None:
         """End the run; a second time within two seconds ends the process without draining."""
