@@ -39,6 +39,8 @@ GRACE_NS = 2 * STEP_NS
 """`advance` leaves the last two seconds open, so that events still under way count where they belong."""
 HIGH_LEVERAGE = 25.0
 """Tiers from here up are "high" in the tier filter."""
+FULL_SYMBOLS = 12
+"""With more symbols than about so many, each keeps fewer columns."""
 LIQUIDATIONS_KEPT = 5_000
 _CODES_PER_E = 2_000.0
 _DECODED = np.expm1(np.arange(1 << 16) / _CODES_PER_E).astype(np.float32)
@@ -204,14 +206,26 @@ class HeatMap:
         self.restored_at: int | None = None
         """ns of the state it was restored from."""
         self._keep_columns = keep_columns
-        fine = int(self.config.fine_hours * 3600 / self.config.column_seconds)
-        self._fine: deque[Column] = deque(maxlen=max(1, fine))
-        self._minutes: deque[Column] = deque(maxlen=max(1, int(self.config.history_hours * 60)))
+        self._fine: deque[Column] = deque()
+        self._minutes: deque[Column] = deque()
+        self.keep(1.0)
         self._column_ns = self.config.column_seconds * STEP_NS
         self._part = _Part()
         self._minute_part = _Part()
         self._report: Report | None = None
         self._report_size = -1
+
+    def keep(self, share: float) -> None:
+        """Keep this share of the configured columns from now on, at least half an hour of each width."""
+        fine = max(
+            1800 // self.config.column_seconds, int(share * self.config.fine_hours * 3600 / self.config.column_seconds)
+        )
+        minutes = max(30, int(share * self.config.history_hours * 60))
+        if share >= 1.0:
+            fine = max(1, int(self.config.fine_hours * 3600 / self.config.column_seconds))
+            minutes = max(1, int(self.config.history_hours * 60))
+        if (self._fine.maxlen, self._minutes.maxlen) != (fine, minutes):
+            self._fine, self._minutes = deque(self._fine, fine), deque(self._minutes, minutes)
 
     # Input.
 
@@ -633,8 +647,10 @@ class Radar:
         """Set while history is replayed."""
         self._wanted = None if symbols is None else tuple(symbols)
         self._options = options
+        self._share = 1.0
         for symbol in self._wanted or ():
             self.maps[symbol] = HeatMap(symbol, self.config, **options)
+            self._share_columns()
 
     def apply(self, events: Iterable[Event]) -> None:
         """Take a batch of any symbols."""
@@ -663,7 +679,18 @@ class Radar:
         if heatmap is None and self._wanted is None:
             heatmap = self.maps[symbol] = HeatMap(symbol, self.config, **self._options)
             heatmap.is_seeding = self.is_seeding
+            self._share_columns()
         return heatmap
+
+    def _share_columns(self) -> None:
+        """Many symbols share the memory of a few: some 25 MB each for `FULL_SYMBOLS` of them, in all."""
+        count = len(self.maps)
+        if count > FULL_SYMBOLS and count.bit_count() == 1:  # at 16, 32, 64 …
+            self._share = FULL_SYMBOLS / (2 * count)
+            for heatmap in self.maps.values():
+                heatmap.keep(self._share)
+        elif self._share < 1.0:
+            next(reversed(self.maps.values())).keep(self._share)
 
     def advance(self, now: int) -> None:
         """Let time pass for every symbol."""

@@ -42,6 +42,8 @@ FORCED_STEPS = 5
 """How long a reported liquidation looks for its own trade in the flow."""
 MARK_AGE_NS = 60 * STEP_NS
 """A mark price older than this is replaced by the last trade."""
+WIDEST_BIN = 0.02
+"""However coarse the tick is against the price."""
 MEMORY_NS = 72 * HOUR_NS
 
 Flow = dict[tuple[bool, int, int], int]
@@ -214,7 +216,7 @@ class HeatModel:
         return bin_
 
     def _set_grid(self, price: int) -> None:
-        self.grid = Grid(max(self.config.bin_width, (self.rules.tick or 0) / price))
+        self.grid = Grid(min(WIDEST_BIN, max(self.config.bin_width, (self.rules.tick or 0) / price)))
         reach = -log(1.0 - self.config.range_fraction)
         self.ledger = Ledger(len(self.leverages), int(2.5 * reach / self.grid.width), self.grid.bin_of(price))
         self._risk = np.zeros(self.ledger.mass.shape, np.float32)

@@ -194,6 +194,55 @@ def test_minutes_outlive_the_fine_columns() -> None:
     assert {c.end - c.start for c in heatmap.minute_columns} == {60 * SECOND}
 
 
+def test_many_symbols_share_the_memory_of_a_few() -> None:
+    radar = Radar(symbols=[f"C{i}USDT" for i in range(100)])
+    lengths = {(m.columns.maxlen, m.minute_columns.maxlen) for m in radar.maps.values()}  # type: ignore[attr-defined]
+    assert lengths == {(180, 135)}
+    few = Radar(symbols=["AUSDT", "BUSDT"])
+    assert few.maps["AUSDT"].columns.maxlen == 1080  # type: ignore[attr-defined]
+
+
+def test_a_liquidation_is_scored_drawn_learned_from_and_then_boosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    heatmap = HeatMap(SYMBOL, warm_up=0)
+    order: list[str] = []
+    scored, learned, lifted = heatmap.scorer.step, heatmap.model.learn_from, heatmap.model._lift
+
+    def note(name: str, real: Any) -> Any:
+        def call(*given: Any) -> Any:
+            if name == "boosted" or (given[1] if name == "scored" else given[0]):
+                drawn = len(heatmap.liquidations)
+                order.append(f"{name} with {drawn} drawn, boost {heatmap.model.boost() is not None}")
+            return real(*given)
+
+        return call
+
+    monkeypatch.setattr(heatmap.scorer, "step", note("scored", scored))
+    monkeypatch.setattr(heatmap.model, "learn_from", note("learned", learned))
+    monkeypatch.setattr(heatmap.model, "_lift", note("boosted", lifted))
+    for event in market(30):
+        heatmap.apply([event])
+        if order:
+            break
+    assert order == [
+        "scored with 0 drawn, boost False", "learned with 1 drawn, boost False", "boosted with 1 drawn, boost False",
+    ]  # fmt: skip
+
+
+def test_a_tick_as_coarse_as_the_price_is_survived() -> None:
+    heatmap = HeatMap(SYMBOL)
+    coarse = wld.Instrument(SYMBOL, tick_size=1, max_leverage=50 * wld.SCALE, receive_time=T0)
+    prices = (2, 3, 1, 2, 5, 4)
+    events = [
+        wld.Trade(SYMBOL, p, wld.SCALE, wld.AggressorSide.BUY, "x", event_time=T0, receive_time=T0 + i * SECOND)
+        for i, p in enumerate(prices)
+    ]
+    marks = [wld.Ticker(SYMBOL, mark_price=p, receive_time=T0 + i * SECOND) for i, p in enumerate(prices)]
+    heatmap.apply([coarse, *sorted([*events, *marks], key=lambda e: e.receive_time)])
+    heatmap.finish()
+    assert heatmap.is_ready
+    assert np.isfinite(heatmap.model.field()).all()
+
+
 _A_DAY = """
 import gc, itertools, os, sys
 sys.path.insert(0, sys.argv[1])
