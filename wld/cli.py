@@ -234,23 +234,31 @@ def serve_tapes(paths: tuple[str, ...], port: int, host: str, symbols: str | Non
     config = serve.ServeConfig(tuple(map(Path, paths)), chosen, pace, loop, host, port)
 
     async def run_server() -> None:
-        async with trio.open_nursery() as nursery:
-            address = await nursery.start(serve.serve_tapes, config)
-            market = address.venue.market
-            click.echo(f"WebSocket {address.ws_url}\nREST      {address.rest_url}")
-            for symbol in market.symbols[:20]:
-                depths = " ".join(f"orderbook.{depth}.{symbol}" for depth in market.depths(symbol))
-                click.echo(f"topics    {depths} publicTrade.{symbol} tickers.{symbol} allLiquidation.{symbol}")
-            if len(market.symbols) > 20:
-                click.echo(f"          … and those of {len(market.symbols) - 20} more symbols")
-            click.echo("The recording starts with the first subscribe.")
+        async with trio.open_nursery() as outer:
+            outer.start_soon(stop_on_signal, outer.cancel_scope)
+            async with trio.open_nursery() as nursery:
+                address = await nursery.start(serve.serve_tapes, config)
+                market = address.venue.market
+                click.echo(f"WebSocket {address.ws_url}\nREST      {address.rest_url}")
+                for symbol in market.symbols[:20]:
+                    depths = " ".join(f"orderbook.{depth}.{symbol}" for depth in market.depths(symbol))
+                    click.echo(f"topics    {depths} publicTrade.{symbol} tickers.{symbol} allLiquidation.{symbol}")
+                if len(market.symbols) > 20:
+                    click.echo(f"          … and those of {len(market.symbols) - 20} more symbols")
+                click.echo("The recording starts with the first subscribe.")
+            outer.cancel_scope.cancel()
+
+    async def stop_on_signal(scope: trio.CancelScope) -> None:
+        await wait_for_signal()
+        scope.cancel()
 
     try:
         trio.run(run_server)
-    except* KeyboardInterrupt:
-        pass
     except* WldError as group:
-        raise group.exceptions[0] from None
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
     return 0
 
 

@@ -338,6 +338,14 @@ def test_wld_records_from_a_served_tape_what_is_on_the_tape(tape: Path, tmp_path
     assert {e.symbol for e in again if isinstance(e, wld.Instrument)} == set(SYMBOLS)
 
 
+def test_a_signal_ends_a_served_recording_with_status_0(tape: Path) -> None:
+    with Served(str(tape), "--loop") as served:
+        served.process.terminate()
+        _, errors = served.process.communicate(timeout=10)
+        assert served.process.returncode == 0
+        assert "Traceback" not in errors
+
+
 def test_the_program_says_in_one_line_what_it_cannot_serve(tmp_path: Path, tape: Path) -> None:
     for arguments, words in (
         (["nowhere"], "no such file or folder"),

@@ -272,6 +272,22 @@ def test_a_trade_that_was_sent_is_better_than_the_same_one_fetched_later(tmp_pat
     assert alone == a  # nobody else recorded then: the Gap stays, with its Repair
 
 
+def test_recordings_by_several_workers_are_merged_as_one_each(tmp_path: Path) -> None:
+    def sharded(name: str, events: list[wld.Event]) -> str:
+        for i, symbol in enumerate(SYMBOLS, 1):
+            own = [event for event in events if getattr(event, "symbol", symbol) in (symbol, None)]
+            write(tmp_path / name / f"shard-{i}-of-2", own)
+        return str(tmp_path / name)
+
+    a, b = sharded("a", recorded(STREAM, [(20, 40)])), sharded("b", recorded(STREAM, [(60, 70)]))
+    result = merge([a, b], tmp_path / "out")
+    assert (result.summary.gaps_closed, result.summary.gaps_left) == (4, 0)
+    assert by_topic(list(wld.open_tape(tmp_path / "out"))) == by_topic(STREAM)
+    report = verify(tmp_path / "out")
+    assert report.is_complete
+    assert not report.not_recorded
+
+
 def test_identical_liquidations_of_one_message_stay_as_many_as_they_were(tmp_path: Path) -> None:
     def message(second: int, count: int) -> list[wld.Event]:
         times = {"event_time": T0 + second * SECOND, "sent_time": T0 + second * SECOND}

@@ -97,6 +97,15 @@ def test_a_repair_of_a_hole_in_all_topics_brings_back_trades_and_nothing_else(tm
     assert len(report.repaired) == 1
 
 
+def test_a_worker_that_lost_its_connection_costs_the_symbols_of_others_nothing(tmp_path: Path) -> None:
+    judge(tmp_path / "shard-1-of-2", [trade(0), gap(1, 2, 4), trade(10)])
+    judge(tmp_path / "shard-2-of-2", [trade(0, "BUSDT"), trade(10, "BUSDT")])
+    report = verify(tmp_path)
+    assert of(report, "AUSDT", "publicTrade").covered == 0.8
+    assert of(report, "BUSDT", "publicTrade").is_complete
+    assert not report.not_recorded
+
+
 def test_a_partial_repair_leaves_what_remains(tmp_path: Path) -> None:
     report = judge(tmp_path, [trade(0), gap(1, 2, 3, missed=9), repair(1, 3, remaining=4), trade(4)])
     assert [h.missed for h in of(report, "AUSDT", "publicTrade").holes] == [4]

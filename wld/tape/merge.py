@@ -6,6 +6,7 @@ Does not own what is the same and what goes where (merging).
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -21,12 +22,15 @@ from wld.tape.export import partial_folder, publish
 from wld.tape.merging import FAR, Hole, Merger, MergeSummary, Side, left_over, venue_time
 from wld.tape.reader import open_tape
 from wld.tape.seal import ordered
-from wld.tape.segment import Segment
+from wld.tape.segment import SHARD_FOLDERS, Segment
 from wld.tape.writer import LOCK_NAME, TapeWriter
 
 _SAMPLE = 2_000
 """Events from which a run's clock is compared with the venue's."""
 _BATCH = 10_000
+_SHARDS = "shards"
+_GAP_IDS = 1 << 40
+"""Between the gap ids of two shards."""
 Progress = Callable[[int], object]
 
 
@@ -82,18 +86,15 @@ class _Recording:
         gaps: list[Hole] = []
         keys: list[tuple[str, int]] = []
         closed: set[tuple[str, int]] = set()
-        for segment in self.segments:
-            run = _run_of(segment)
+        for run, event in self._in_order(_holes_of):
             offset = self._offsets.get(run, 0)
-            blocks = segment.blocks(lambda block: block.kind in (layout.GAP, layout.REPAIR))
-            for _, event in ordered(segment, blocks):
-                if isinstance(event, Repair) and event.remaining == 0:
-                    closed.add((run, event.gap_id))
-                elif isinstance(event, Gap):
-                    first = event.receive_time if event.first_time is None else event.first_time
-                    last = event.receive_time if event.last_time is None else event.last_time
-                    gaps.append(Hole(min(first, last) - offset, max(first, last) - offset, event, len(gaps)))
-                    keys.append((run, event.gap_id))
+            if isinstance(event, Repair) and event.remaining == 0:
+                closed.add((run, event.gap_id))
+            elif isinstance(event, Gap):
+                first = event.receive_time if event.first_time is None else event.first_time
+                last = event.receive_time if event.last_time is None else event.last_time
+                gaps.append(Hole(min(first, last) - offset, max(first, last) - offset, event, len(gaps)))
+                keys.append((run, event.gap_id))
         pauses: list[Hole] = []
         before = -FAR
         for place, (run, (first, last)) in enumerate(self._spans.items()):
@@ -111,15 +112,47 @@ class _Recording:
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """(run, event) in ring order."""
-        for segment in self.segments:
-            run = _run_of(segment)
-            for event in _whole_events(segment, self._damages):
-                yield run, event
+
+        def whole(segment: Segment) -> Iterator[Event]:
+            yield from _whole_events(segment, self._damages)
             self._progress(segment.size)
+
+        return self._in_order(whole)
+
+    def _in_order(self, read: Callable[[Segment], Iterator[Event]]) -> Iterator[tuple[str, Event]]:
+        """(run, event): segment after segment; of shards, what each holds by receive time, gap ids apart."""
+        shards: dict[Path | None, list[Segment]] = {}
+        for segment in self.segments:
+            folder = segment.path.parent
+            shards.setdefault(folder if folder.match(SHARD_FOLDERS) else None, []).append(segment)
+        if list(shards) == [None]:
+            for segment in self.segments:
+                run = _run_of(segment)
+                for event in read(segment):
+                    yield run, event
+            return
+        streams = [_one_shard(n, segments, read) for n, segments in enumerate(shards.values())]
+        for event in heapq.merge(*streams, key=lambda event: event.receive_time):
+            yield _SHARDS, event
+
+
+def _one_shard(n: int, segments: Sequence[Segment], read: Callable[[Segment], Iterator[Event]]) -> Iterator[Event]:
+    for segment in segments:
+        for event in read(segment):
+            if isinstance(event, Gap | Repair):
+                event = msgspec.structs.replace(event, gap_id=event.gap_id + n * _GAP_IDS)
+            yield event
 
 
 def _run_of(segment: Segment) -> str:
+    if segment.path.parent.match(SHARD_FOLDERS):
+        return _SHARDS  # workers start and end together; each has a run of its own
     return str(segment.header.get("run", segment.path))
+
+
+def _holes_of(segment: Segment) -> Iterator[Event]:
+    for _, event in ordered(segment, segment.blocks(lambda block: block.kind in (layout.GAP, layout.REPAIR))):
+        yield event
 
 
 def _whole_events(segment: Segment, damages: list[str]) -> Iterator[Event]:

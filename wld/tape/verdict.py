@@ -95,6 +95,8 @@ class Ledger:
         self._gaps: list[tuple[str, int, Gap]] = []
         self._repairs: dict[tuple[str, int], Repair] = {}
         self._spans: dict[str, tuple[int, int]] = {}
+        self._runs: dict[str, set[str]] = {}
+        """Symbol to the runs that hold events of it."""
 
     def see(self, part: Table, run: str) -> None:
         """The events of a block; `run` is the same for all files of one recorder's run."""
@@ -121,6 +123,7 @@ class Ledger:
             self._see_books(part, run)
 
     def _count(self, symbol: str, topic: str, times: Ints, run: str) -> _State:
+        self._runs.setdefault(symbol, set()).add(run)
         state = self._states.setdefault((symbol, topic), _State())
         state.events += len(times)
         first, last = int(times.min()), int(times.max())
@@ -210,6 +213,8 @@ class Ledger:
         for run, number, gap in self._gaps:
             if gap.topic not in (None, topic) or gap.symbol not in (None, symbol):
                 continue
+            if gap.symbol is None and symbol in self._runs and run not in self._runs[symbol]:
+                continue  # of a worker that records other symbols
             own.append((run, number))
             if self._is_closed(run, gap) and (topic == _TOPIC[layout.TRADE] or gap.topic is not None):
                 repaired += 1
