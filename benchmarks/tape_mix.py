@@ -166,5 +166,5 @@ def decode(lines: Iterable[Line]) -> list[Event]:
     decoder = MarketDecoder(accept_any=True)
     events: list[Event] = []
     for received, message in lines:
-        events += decoder.decode(message.decode(), received)
+        events += decoder.decode(message, received)
     return events

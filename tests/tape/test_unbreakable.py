@@ -116,13 +116,13 @@ def test_a_flipped_bit_costs_one_block_and_is_named(tmp_path: Path, seal: bool) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("events", [mixed(12), of_many_symbols(9)], ids=["one symbol", "many"])
+@pytest.mark.parametrize("events", [mixed(4), of_many_symbols(4)], ids=["one symbol", "many"])
 def test_every_cut_and_every_bit(tmp_path: Path, events: list[wld.Event]) -> None:
     sealed, journal = write(tmp_path / "s", events), write(tmp_path / "j", events, seal=False)
     check_cut_sealed(tmp_path / "cs", events, list(range(sealed.stat().st_size)))
     check_cut_journal(tmp_path / "cj", events, list(range(journal.stat().st_size)))
     for path in (sealed, journal):
-        check_flips(path, events, ((at, bit) for at in range(path.stat().st_size) for bit in range(0, 8, 3)))
+        check_flips(path, events, ((at, (at * 5) % 8) for at in range(0, path.stat().st_size, 3)))
 
 
 def test_appended_bytes_are_damage_and_never_events(tmp_path: Path) -> None:
@@ -281,8 +281,8 @@ def test_a_recorder_killed_while_it_writes_rotates_and_seals_loses_nothing_flush
 
 
 @pytest.mark.slow
-def test_a_recorder_killed_eighty_times(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 80, random.Random(6))
+def test_a_recorder_killed_forty_times(tmp_path: Path) -> None:
+    kill_again_and_again(tmp_path, 40, random.Random(6))
 
 
 def test_a_kill_after_any_step_of_sealing_loses_and_doubles_nothing(

@@ -26,19 +26,21 @@ def table_array(part: Table, place: Mapping[str, int], dtype: np.dtype[Any], out
     if part.kind == layout.GAP:
         return _copied(dtypes.gap_columns(table.to_events(part)), dtype, out)
     names = dtype.names or ()
-    if any(isinstance(column, list) and name not in _TEXTS for name, column in part.columns.items()):
-        try:
-            whole = _FROM_EVENTS[part.kind](table.to_events(part), dict(place))  # wider than 64 bits: the slow way
-        except (OverflowError, KeyError):
-            name = layout.KIND_NAMES[part.kind]
-            raise TapeDamaged(f"a {name} value is wider than its numpy column; iterate instead") from None
-        return _copied(whole, dtype, out)
     try:
-        if part.kind == layout.BOOK:
-            return _copied_fields(names, dtype, _depth(part, place, names), out)
         return _copied_fields(names, dtype, _FIELDS[part.kind](part, place, names), out)
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise TapeDamaged(f"a block's columns do not agree: {error!r}") from None
+    except OverflowError:
+        name = layout.KIND_NAMES[part.kind]
+        raise TapeDamaged(f"a {name} value is wider than its numpy column; iterate instead") from None
+
+
+def _ints(part: Table, name: str) -> Any:
+    """A column as int64, ABSENT where absent. Raises: OverflowError where a value does not fit."""
+    column = part.columns.get(name)
+    if isinstance(column, list):
+        return np.array([ABSENT if value is None else value for value in column], np.int64)
+    return part.ints(name)
 
 
 def needs(kind: int, names: tuple[str, ...]) -> frozenset[str]:
@@ -55,13 +57,6 @@ _MADE_OF: Mapping[int, Mapping[str, tuple[str, ...]]] = {
     layout.BOOK: {"price": ("level_price",), "size": ("level_size",), "is_bid": ()},
     layout.TICKER: {f"{name}_high": (name,) for name in dtypes.WIDE_TICKER_NUMBERS},
 }  # fmt: skip
-_TEXTS = frozenset(("trade_id_text", *table.TICKER_TEXTS))
-_FROM_EVENTS: dict[int, Callable[[Any, dict[str, int]], Columns]] = {
-    layout.TRADE: dtypes.trade_columns,
-    layout.BOOK: dtypes.depth_columns,
-    layout.LIQUIDATION: dtypes.liquidation_columns,
-    layout.TICKER: dtypes.ticker_columns,
-}
 Fields = Mapping[str, Any]
 
 
@@ -88,20 +83,20 @@ def symbol_column(part: Table, place: Mapping[str, int]) -> Any:
 def _trades(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fields:
     made: dict[str, Callable[[], Any]] = {
         "symbol": lambda: symbol_column(part, place),
-        "is_buy": lambda: part.ints("flags") & table.BUY,
-        "is_block_trade": lambda: part.ints("flags") & table.BLOCK_TRADE,
-        "is_backfilled": lambda: part.ints("flags") & table.BACKFILLED,
+        "is_buy": lambda: _ints(part, "flags") & table.BUY,
+        "is_block_trade": lambda: _ints(part, "flags") & table.BLOCK_TRADE,
+        "is_backfilled": lambda: _ints(part, "flags") & table.BACKFILLED,
         "is_rpi": lambda: np.where(
-            part.ints("flags") & table.RPI_KNOWN, (part.ints("flags") & table.RPI) != 0, -1
+            _ints(part, "flags") & table.RPI_KNOWN, (_ints(part, "flags") & table.RPI) != 0, -1
         ),
-        "tick_direction": lambda: (part.ints("flags") >> table.DIRECTION_SHIFT) - 1,
+        "tick_direction": lambda: (_ints(part, "flags") >> table.DIRECTION_SHIFT) - 1,
         "trade_id": lambda: part.columns.get("trade_id", np.zeros(len(part), "V16")),
     }  # fmt: skip
-    return {name: made[name]() if name in made else part.ints(name) for name in names}
+    return {name: made[name]() if name in made else _ints(part, name) for name in names}
 
 
 def _plain(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fields:
-    return {name: symbol_column(part, place) if name == "symbol" else part.ints(name) for name in names}
+    return {name: symbol_column(part, place) if name == "symbol" else _ints(part, name) for name in names}
 
 
 def _tickers(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fields:
@@ -109,20 +104,26 @@ def _tickers(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> F
     for name in names:
         if name == "symbol":
             fields[name] = symbol_column(part, place)
-        elif name.endswith("_high"):
-            # Absent is (ABSENT, 0); a negative value that fits is (value, -1).
-            low = part.ints(name.removesuffix("_high"))
-            fields[name] = np.where((low < 0) & (low != ABSENT), -1, 0)
+        elif name.removesuffix("_high") in dtypes.WIDE_TICKER_NUMBERS:
+            column = part.columns.get(name.removesuffix("_high"))
+            which = int(name.endswith("_high"))
+            if isinstance(column, list):
+                halves = [dtypes.split_wide(value) for value in column]
+                fields[name] = np.array([pair[which] for pair in halves], np.int64)
+            else:
+                # Absent is (ABSENT, 0); a negative value that fits is (value, -1).
+                low = part.ints(name.removesuffix("_high"))
+                fields[name] = np.where((low < 0) & (low != ABSENT), -1, 0) if which else low
         elif name == "tick_direction":
-            direction = part.ints(name)
+            direction = _ints(part, name)
             fields[name] = np.where(direction == ABSENT, -1, direction - 1)
         else:
-            fields[name] = part.ints(name)
+            fields[name] = _ints(part, name)
     return fields
 
 
 def _depth(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fields:
-    bids, asks = part.ints("bid_count"), part.ints("ask_count")
+    bids, asks = _ints(part, "bid_count"), _ints(part, "ask_count")
     levels = bids + asks
     lines = np.maximum(levels, 1)
     count = len(part.columns["level_price"]) if "level_price" in part.columns else int(levels.sum())
@@ -137,7 +138,7 @@ def _depth(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fie
         fields["is_bid"] = within < bids[row]
     for name in names:
         if name in ("price", "size"):
-            values = np.asarray(part.columns[f"level_{name}"])
+            values = _ints(part, f"level_{name}")
             if len(row) != count:
                 spread = np.full(len(row), ABSENT, np.int64)
                 spread[has_level] = values
@@ -146,12 +147,13 @@ def _depth(part: Table, place: Mapping[str, int], names: tuple[str, ...]) -> Fie
         elif name == "symbol":
             fields[name] = symbol_column(part, place)[row]
         elif name != "is_bid":
-            fields[name] = part.ints(name)[row]
+            fields[name] = _ints(part, name)[row]
     return fields
 
 
 _FIELDS: dict[int, Callable[[Table, Mapping[str, int], tuple[str, ...]], Fields]] = {
     layout.TRADE: _trades,
+    layout.BOOK: _depth,
     layout.LIQUIDATION: _plain,
     layout.TICKER: _tickers,
 }

@@ -127,6 +127,8 @@ def stored(kind: int, only: frozenset[str]) -> frozenset[str]:
     wanted = only | _ALWAYS
     if kind == layout.TRADE and wanted & _IN_RECORD:
         wanted |= {"record", "event_ns"}
+    if not wanted & _REQUIRED.get(kind, wanted):
+        wanted |= {"number"}  # the others may be absent in every row, and so left out
     return wanted
 
 
