@@ -75,7 +75,9 @@ TICKER_DTYPE = np.dtype(
     [("number", "<i8"), ("symbol", "<u4")]
     + [(name, "<i8") for name in TICKER_NUMBERS]
     + [(f"{name}_high", "<i8") for name in WIDE_TICKER_NUMBERS]
+    + [("tick_direction", "i1")]
 )
+"""One row a ticker. `tick_direction`: -1 absent."""
 
 GAP_DTYPE = np.dtype(
     [
@@ -262,8 +264,7 @@ def _tickers_of(batch: Batch) -> Columns | None:
     out = np.zeros(len(values), TICKER_DTYPE)
     for name, place in TICKER_PLACE.items():
         out[name] = values[:, place]
-    if "tick_direction" in (out.dtype.names or ()):
-        out["tick_direction"] = columns["tick_direction"] - 1
+    out["tick_direction"] = columns["tick_direction"] - 1
     for name in WIDE_TICKER_NUMBERS:
         out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0)
     return _fill(out, batch, columns, ("symbol",))
@@ -374,6 +375,7 @@ def ticker_columns(numbered: Numbered, index: dict[str, int]) -> Columns:
                 index[e.symbol],
                 *(wide[name][0] if name in wide else _narrow(getattr(e, name)) for name in TICKER_NUMBERS),
                 *(high for _, high in wide.values()),
+                -1 if e.tick_direction is None else TICK_DIRECTIONS.index(e.tick_direction.value),
             )
         )
     return np.array(rows, TICKER_DTYPE)
