@@ -111,7 +111,7 @@ def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool)
     broken = np.zeros(count, np.bool_)
     if depth >= STRICT_DEPTH:
         expected = np.empty(count, np.int64)
-        expected[0] = book.update_id + 1
+        expected[0] = layout.clamp(book.update_id + 1)
         expected[1:] = part.update_id[:-1] + 1
         broken = ~part.is_snapshot & (part.update_id != expected)
     minutes = part.receive_time // CHECKPOINT_NS

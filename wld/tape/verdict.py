@@ -159,7 +159,7 @@ class Ledger:
     ) -> None:
         expected = np.empty(len(ids), np.int64)
         expected[1:] = ids[:-1] + 1
-        expected[0] = state.last_id + 1 if state.run == run else ids[0]
+        expected[0] = layout.clamp(state.last_id + 1) if state.run == run else ids[0]
         for i in np.flatnonzero(~is_snapshot & (ids != expected)).tolist():
             before = (int(numbers[i - 1]), int(times[i - 1])) if i else (state.last_number, state.last_time)
             skipped = int(ids[i]) - int(expected[i])
