@@ -109,6 +109,8 @@ class Service:
                     task_status.started()
                     if not self._stopping.is_set():
                         await self._run_source()
+                    if self.screen is not None and not self.failures and not self._stopping.is_set():
+                        await self.screen.hold()
                 self._stopping.set()
                 # Shutdown: the ring is closed, the sinks drain; the deadline ends whoever hangs.
                 sink_nursery.cancel_scope.deadline = trio.current_time() + self._drain_timeout

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import wld
+from tests.heatmap.demo import market
 from tests.terminal.session import PATIENCE_S, WLD, Session, radar
 
 LIVE = r"(LIVE|WAITING)"
@@ -273,3 +275,18 @@ def test_tab_switches_the_symbol_each_with_its_own_ledger(tmp_path: Path) -> Non
         session.until(lambda: session.shows(r"WLDUSDT 1/2 0\."))
         session.type("q")
         assert session.ended() == 0
+
+
+@pytest.mark.slow
+def test_a_replay_keeps_its_last_picture_until_q_and_on_a_pipe_ends_with_its_input(tmp_path: Path) -> None:
+    with wld.TapeWriter(tmp_path / "tape", source="sim", clock="live") as writer:
+        writer.append(wld.Batch(list(market(3.0)), 0))
+    replay = (*WLD, "--source", "tape", "--speed", "max", "--sinks", "heatmap,telemetry")
+    with Session(replay, cwd=tmp_path) as session:
+        session.until(lambda: session.shows("END of input") and session.shows("mark 0|mark 1"))
+        session.type("q")
+        assert session.ended() == 0
+        assert session.is_restored()
+    done = subprocess.run(replay, cwd=tmp_path, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"REPLAY" in done.stdout

@@ -68,6 +68,9 @@ class PlainScreen(Surface):
     def open(self) -> None:
         """Nothing to take."""
 
+    async def hold(self) -> None:
+        """Nothing to look at: the run ends with its input."""
+
     def close(self) -> bool:
         """Nothing to give back."""
         return True

@@ -173,17 +173,16 @@ class Screen(Surface):
                 task_status.started()
                 async for batch in batches:
                     self.facts.apply(batch)
-                if self._stopping is not None and not self._stopping.is_set() and self._holds:
-                    self._state.has_ended = True
-                    self._changed()
-                    await trio.sleep_forever()  # until q or a signal
                 nursery.cancel_scope.cancel()
         finally:
             await self._close_in_thread()
 
-    @property
-    def _holds(self) -> bool:
-        return self._config.hold and self._clock == "recorded" and self._tty.keys is not None
+    async def hold(self) -> None:
+        """The input has ended: keep the picture until the run is stopped, where there are keys to stop it with."""
+        if self._config.hold and self._clock == "recorded" and self._tty.keys is not None:
+            self._state.has_ended = True
+            self._changed()
+            await trio.sleep_forever()  # cancelled by q or a signal, with the source's scope
 
     async def _close_in_thread(self) -> None:
         # `leave` has a deadline of its own, so this does not hang.
