@@ -51,6 +51,9 @@ WRONG = [
     (["--sinks", ""], "no sink enabled", "recorder"),
     (["--sinks", "recoder"], "sink recoder: not installed", 'did you mean "recorder"?'),
     (["--source", "nowhere"], "source.name: expected bybit, sim, an existing path", "nowhere"),
+    (["--source", "ws://"], "source.name: expected a URL such as ws://127.0.0.1:8765/", "'ws://'"),
+    (["--source", "ws://host:99999/x"], "source.name: expected a URL such as", "99999"),
+    (["--source", "wss://host:port/x"], "source.name: expected a URL such as", "port"),
     (["--symbols", "wldusdt"], "--symbols: source.symbols: expected upper-case symbols", "'wldusdt'"),
     (["--symbols", "all,WLDUSDT"], "--symbols: source.symbols: expected all alone", "all,WLDUSDT"),
     (["--symbols", ","], "--symbols: source.symbols: expected at least one symbol", ""),
@@ -263,7 +266,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(
 ) -> None:
     seen: list[Config] = []
     monkeypatch.setattr("wld.engine.run", lambda config: seen.append(config) or 0)
-    monkeypatch.setattr("wld.logs.set_up", lambda *_: None)
+    monkeypatch.setattr("wld.logs.set_up", lambda *_, **__: None)
     run()
     (tmp_path / "wld.toml").write_text(f"{file}\n")
     run()
@@ -279,7 +282,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(
 def test_another_file_by_flag_or_variable_is_read_instead(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
     seen: list[Config] = []
     monkeypatch.setattr("wld.engine.run", lambda config: seen.append(config) or 0)
-    monkeypatch.setattr("wld.logs.set_up", lambda *_: None)
+    monkeypatch.setattr("wld.logs.set_up", lambda *_, **__: None)
     for name in ("wld", "one", "two"):
         (tmp_path / f"{name}.toml").write_text(f'data_dir = "{name}"\n')
     run()

@@ -30,10 +30,10 @@ DEFAULT_FILE = "wld.toml"
 EXAMPLES = """
 \b
 Examples:
-  wld --source sim --sinks recorder --duration 10s   record the simulated exchange, no network
+  wld --source sim --sinks recorder --duration 10s   record a simulation
   wld --sinks recorder                               record WLDUSDT, live
-  wld --sinks recorder --symbols all                 record every listed perpetual
-  wld --sinks heatmap,telemetry                      watch: the radar; ? shows its keys
+  wld --sinks recorder --symbols all                 record every perpetual
+  wld --sinks heatmap,telemetry                      watch; ? shows the keys
   wld inspect data/history                           what a tape holds
   wld verify data/history                            prove that it is whole
 """
@@ -95,20 +95,20 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--sinks", envvar=_env("SINKS"), help="Sinks to run, such as recorder."),
         click.option("--config", "config_file", envvar=_env("CONFIG"), help=f"TOML file (default {DEFAULT_FILE})."),
         click.option("--source", envvar=_env("SOURCE"), help="bybit, sim, a PATH, a ws:// or wss:// URL, or -."),
-        click.option(
-            "--speed", envvar=_env("SPEED"), help="Of a replay: 1, 10x, max (default: 1 on a screen, else max)."
-        ),
+        click.option("--speed", envvar=_env("SPEED"), help="Of a replay: 1, 10x or max."),
         click.option("--symbols", envvar=_env("SYMBOLS"), help="Such as WLDUSDT,BTCUSDT, or all."),
         click.option("--data-dir", envvar=_env("DATA_DIR"), help="Folder of the tapes (default data/history)."),
         click.option("--duration", envvar=_env("DURATION"), help="Stop after this time, such as 30s."),
         click.option("--workers", type=int, envvar=_env("WORKERS"), help="Share the symbols over N processes."),
-        click.option("--shard", envvar=_env("SHARD"), help="Only part I/N of the symbols (what each worker does)."),
+        click.option(
+            "--shard", envvar=_env("SHARD"), hidden=True, help="Only part I/N of the symbols (what each worker does)."
+        ),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the file."),
         click.option("--log-level", envvar=_env("LOG_LEVEL"), help="debug, info, warning or error."),
         click.option("--log-format", envvar=_env("LOG_FORMAT"), help="text or json."),
         click.option("--log-file", envvar=_env("LOG_FILE"), help="Log to this file only."),
         click.option("--theme", envvar=_env("THEME"), help="dark, inferno, cividis, mono or light."),
-        click.option("--color", envvar=_env("COLOR"), help="24, 256, 16 or none (default: what the terminal can)."),
+        click.option("--color", envvar=_env("COLOR"), help="24, 256, 16 or none; else what the terminal can."),
         click.option("--ascii/--no-ascii", default=None, envvar=_env("ASCII"), help="Draw with ASCII only."),
     ]
     for option in reversed(options):
@@ -155,13 +155,12 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.commands[name].get_short_help_str(70)) for name in sorted(self.commands)])
-        others = [e for e in plugins.installed(COMMAND_GROUP) if e.name not in self.commands]
+        rows = [(name, self.commands[name].get_short_help_str(70)) for name in sorted(self.commands)]
+        others = [e.name for e in plugins.installed(COMMAND_GROUP) if e.name not in self.commands]
         if others:
-            with formatter.section("Commands of plugins"):
-                rows = [(e.name, f"{e.dist.name} {e.dist.version}" if e.dist else e.value) for e in others]
-                formatter.write_dl(rows)
+            rows.append((", ".join(others), "Of installed plugins; each has a --help."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows, col_max=16)
 
 
 @click.group(
@@ -171,7 +170,7 @@ class Commands(click.Group):
 @click.version_option(wld.__version__, prog_name="wld")
 @click.pass_context
 def cli(context: click.Context, /, **_: Any) -> int:
-    """Record crypto perpetuals' market data exactly, or watch it. Without a command: run."""
+    """Record crypto perpetuals exactly, or watch them. Without a command: run."""
     if context.invoked_subcommand is not None:
         return 0
     config = load_config(context)
@@ -181,7 +180,7 @@ def cli(context: click.Context, /, **_: Any) -> int:
     return engine.run(config)
 
 
-@cli.command()
+@cli.command(short_help="Serve the simulated exchange: WebSocket and REST.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--symbols", default="WLDUSDT", show_default=True)
@@ -214,7 +213,7 @@ def sim(port: int, host: str, symbols: str, seed: int, rate: float, faults: str)
     return 0
 
 
-@cli.command("serve")
+@cli.command("serve", short_help="Serve recorded tapes in the exchange's own protocol.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -262,7 +261,7 @@ def serve_tapes(paths: tuple[str, ...], port: int, host: str, symbols: str | Non
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Make one recording of several of the same feed.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, help="A new folder; it appears whole or not at all.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -273,7 +272,7 @@ def merge(paths: tuple[str, ...], out: str, as_json: bool) -> int:
     return show.merge(paths, out, as_json=as_json, say=click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Write tapes as Parquet, CSV, npz or C structs.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--format", "form", required=True, help="parquet, csv, hftbacktest or structs.")
 @click.option("--out", "-o", required=True, help="A new folder; it appears whole or not at all.")
@@ -296,7 +295,7 @@ def export(
         return show.export(paths, form, out, as_json=as_json, say=click.echo, map_units=map_units, **flags)
 
 
-@cli.command()
+@cli.command(short_help="Say what tapes hold.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def inspect(paths: tuple[str, ...], as_json: bool) -> int:
@@ -306,7 +305,7 @@ def inspect(paths: tuple[str, ...], as_json: bool) -> int:
     return show.inspect(paths, as_json=as_json, out=click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Prove tapes: status 0 intact, 1 damaged.")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--complete", is_flag=True, help="Holes in the feed are status 1 too.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -317,7 +316,7 @@ def verify(paths: tuple[str, ...], complete: bool, as_json: bool) -> int:
     return show.verify(paths, complete=complete, as_json=as_json, out=click.echo)
 
 
-@cli.command()
+@cli.command(short_help="Seal what a crash left open.")
 @click.argument("paths", nargs=-1, required=True)
 def recover(paths: tuple[str, ...]) -> int:
     """Seal what a crash left open; the original bytes stay beside it."""
@@ -326,7 +325,7 @@ def recover(paths: tuple[str, ...]) -> int:
     return show.recover(paths, out=click.echo)
 
 
-@cli.group("plugins", invoke_without_command=True)
+@cli.group("plugins", invoke_without_command=True, short_help="List installed plugins and their keys; or write one.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def list_plugins(context: click.Context, as_json: bool) -> int:
@@ -359,7 +358,7 @@ def new_plugin(name: str, directory: str) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(short_help="Say whether a recorder is well: status 0 or 1.")
 @click.option("--data-dir", help="Folder of the recorder's tapes (default: the configured one).")
 @click.option("--max-age", default="30s", show_default=True, help="The longest silence of the recorder itself.")
 @click.option("--max-event-age", default="2m", show_default=True, help="The longest time without an event.")
@@ -391,7 +390,7 @@ def health(context: click.Context, data_dir: str | None, max_age: str, max_event
     return 1 if wrong else 0
 
 
-@cli.command()
+@cli.command(short_help="Say whether this host is fit, and what to do.")
 @click.pass_context
 def doctor(context: click.Context) -> int:
     """Say whether this host is fit: clock, disk, terminal, reachability; each with what to do."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import logging
 import math
 import re
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import trio
 
@@ -32,6 +34,7 @@ def make_source(config: SourceConfig, context: SourceContext | None = None, *, h
     """
     name = config.name
     if name == "bybit" or name.startswith(("ws://", "wss://")):
+        _check_url(name)
         return BybitSource(config)
     if name == "sim":
         return SimSource(config)
@@ -46,9 +49,22 @@ def make_source(config: SourceConfig, context: SourceContext | None = None, *, h
         speed = parse_speed(config.speed) if config.speed is not None else 1.0 if has_screen else math.inf
         return ReplaySource(paths, config.symbols, speed)
     schemes = "".join(f"{e.name}://, " for e in plugins.installed(SOURCE_GROUP))
+    close = difflib.get_close_matches(name, ("bybit", "sim"), n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
     raise ConfigError(
-        f"source.name: expected bybit, sim, an existing path, a {schemes}ws:// or wss:// URL, or -, got {name!r}"
+        f"source.name: expected bybit, sim, an existing path, a {schemes}ws:// or wss:// URL, or -, got {name!r}{hint}"
     )
+
+
+def _check_url(name: str) -> None:
+    """Raises: ConfigError for a ws:// or wss:// URL that names no host, or a port that there is not."""
+    try:
+        parts = urlsplit(name)
+        is_whole = "://" not in name or (bool(parts.hostname) and (parts.port is None or parts.port > 0))
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ConfigError(f"source.name: expected a URL such as ws://127.0.0.1:8765/v5/public/linear, got {name!r}")
 
 
 def _scheme(name: str) -> str | None:
