@@ -382,6 +382,7 @@ def test_an_interrupted_export_leaves_nothing_under_its_name(tmp_path: Path, num
     assert process.returncode != 0
     assert not out.exists()
     assert "Traceback" not in errors
+    assert ("interrupted; nothing was left there" in errors) == (number is not signal.SIGKILL)
     left = list(tmp_path.glob(".out.partial-*"))
     assert bool(left) == (number is signal.SIGKILL)
     export([str(tape)], out, "csv", datasets=["gaps", "trades"])  # the next one clears the rubbish away

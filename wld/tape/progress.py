@@ -12,6 +12,8 @@ from typing import NoReturn, Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from wld.errors import TapeError
+
 
 class Bar:
     """A progress bar of bytes on standard error where that is a terminal; silent elsewhere."""
@@ -54,8 +56,12 @@ class Bar:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does: what was begun is taken away."""
+def interruptible(target: str) -> Iterator[None]:
+    """SIGTERM and SIGHUP end the work as Ctrl-C does: what was begun is taken away.
+
+    Raises:
+        TapeError: it was interrupted, which is said of `target`.
+    """
 
     def stop(_: int, __: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -63,6 +69,8 @@ def interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except KeyboardInterrupt:
+        raise TapeError(f"{target}: interrupted; nothing was left there") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

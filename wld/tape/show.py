@@ -320,7 +320,7 @@ def export(
         raise ConfigError(f"--numbers: expected one of {', '.join(exporting.NUMBERS)}, got {numbers!r}")
     begin, before = _moment("--start", start), _moment("--end", end)
     tapes: list[str | os.PathLike[str]] = [Path(path) for path in paths]
-    with interruptible(), Bar(f"export {format}") as bar:
+    with interruptible(out), Bar(f"export {format}") as bar:
         segments = open_tape(tapes).segments
         chosen = _names(datasets)
         bar.total(exporting.work(format, segments, chosen))
@@ -373,7 +373,7 @@ def merge(paths: Sequence[str], out: str, *, as_json: bool, say: Out) -> int:
         ConfigError: fewer than two recordings, or an existing target.
         TapeError: no tape, or the disk refused.
     """
-    with interruptible(), Bar("merge") as bar:
+    with interruptible(out), Bar("merge") as bar:
         bar.total(sum(segment.size for path in paths for segment in open_tape(path).segments))
         result = merging.merge(paths, out, bar.advance)
     if as_json:
