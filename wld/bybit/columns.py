@@ -323,12 +323,7 @@ class _Read:
             ):
                 odd.add(state)
             for item in message.data:
-                if (
-                    item.s != symbol
-                    or item.S not in _SIDE_FLAG
-                    or item.L not in _DIRECTION_FLAG
-                    or len(item.i) > MAX_ID
-                ):
+                if item.s != symbol or len(item.i) > MAX_ID:
                     odd.add(state)
             if before is None:
                 seen[state] = ids
@@ -435,6 +430,13 @@ class _Read:
             return None
         lengths = [len(message.data) for message in decoded]
         pairs = values[: 2 * len(items)]
+        try:
+            flags = [
+                _SIDE_FLAG[item.S] | _DIRECTION_FLAG[item.L] | _RPI_FLAG[item.RPI] | (item.BT and BLOCK_TRADE)
+                for item in items
+            ]
+        except KeyError:
+            raise _Again({state for m, state in zip(decoded, states, strict=True) if _is_unknown_word(m)}) from None
         return {
             "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
             "price": pairs[0::2],
@@ -442,13 +444,7 @@ class _Read:
             "event_time": _times([item.T for item in items]),
             "sequence": _counts([item.seq for item in items]),
             "sent_time": np.repeat(_times([message.ts for message in decoded]), lengths),
-            "flags": np.array(
-                [
-                    _SIDE_FLAG[item.S] | _DIRECTION_FLAG[item.L] | _RPI_FLAG[item.RPI] | (item.BT and BLOCK_TRADE)
-                    for item in items
-                ],
-                np.int64,
-            ),
+            "flags": np.array(flags, np.int64),
             "trade_id": [item.i for item in items],
         }
 
@@ -627,6 +623,10 @@ class _Read:
                 rows=[(int(starts[i]) + j, event) for i, events in by_rows for j, event in enumerate(events)],
             )
         )
+
+
+def _is_unknown_word(message: Any) -> bool:
+    return any(item.S not in _SIDE_FLAG or item.L not in _DIRECTION_FLAG for item in message.data)
 
 
 def _counts(values: list[int | None]) -> Ints:
