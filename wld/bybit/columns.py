@@ -759,7 +759,7 @@ def _levels_of(text: bytes, tail: bytes, found: Quoted, singles: int, fragments:
     price_end = end[0::2]
     price_start, size_end = start[2::2], end[1:-1:2]  # of the next level; of this one
     gap = price_start - size_end
-    words = np.ndarray((len(text) - 3,), "<u4", text, 0, (1,)).take(size_end)
+    words = np.ndarray((len(text) - 3,), "<u4", text, 0, (1,))[size_end]
     is_inner = gap == 4
     if not (
         (start[1::2] == price_end + 2).all()

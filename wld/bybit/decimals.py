@@ -78,8 +78,9 @@ def quoted_decimals(text: bytes) -> Quoted:
     fraction = end - point - 1  # -1 without a point
     words: Words = np.ndarray((len(padded) - 7,), "<u8", padded, 0, (1,))
     digits = np.empty(2 * n, _u8)
-    np.bitwise_and(words.take(point - 8) ^ _ZEROS, _LAST.take(whole, mode="clip"), out=digits[:n])
-    np.bitwise_and(words.take(point + 1) ^ _ZEROS, _FIRST.take(fraction, mode="clip"), out=digits[n:])
+    # By index: `take` would first copy the overlapping words of the whole text.
+    np.bitwise_and(words[point - 8] ^ _ZEROS, _LAST.take(whole, mode="clip"), out=digits[:n])
+    np.bitwise_and(words[point + 1] ^ _ZEROS, _FIRST.take(fraction, mode="clip"), out=digits[n:])
     strange = (digits | (digits + _SIXES)) & _HIGH_NIBBLES
     numbers = _eight_digits(digits)
     value = numbers[:n] * _SCALE
@@ -122,9 +123,9 @@ def _longer(
     negative = letters.take(start.take(rest) + 1) == _MINUS
     count = whole.take(rest) - negative
     at = point.take(rest)
-    low = (words.take(at - 8) ^ _ZEROS) & _LAST.take(count, mode="clip")
-    high = (words.take(at - 16) ^ _ZEROS) & _LAST.take(count - 8, mode="clip")
-    decimals = (words.take(at + 1) ^ _ZEROS) & _FIRST.take(fraction.take(rest), mode="clip")
+    low = (words[at - 8] ^ _ZEROS) & _LAST.take(count, mode="clip")
+    high = (words[at - 16] ^ _ZEROS) & _LAST.take(count - 8, mode="clip")
+    decimals = (words[at + 1] ^ _ZEROS) & _FIRST.take(fraction.take(rest), mode="clip")
     left: npt.NDArray[np.bool_] = ((low | (low + _SIXES) | high | (high + _SIXES)) & _HIGH_NIBBLES) != 0
     left |= (count < 1) | (count > _MOST_DIGITS) | (strange_fraction.take(rest) != 0)
     left |= (fraction.take(rest) == 0) | (fraction.take(rest) > 8) | many_points.take(rest)
