@@ -80,8 +80,8 @@ def parse(url: str, key: str) -> Address:
     )  # fmt: skip
 
 
-def default_consumer(data_dir: str | os.PathLike[str]) -> str:
-    """The name under which a recorder goes on: this host and the folder of its tapes, which only one may hold."""
+def own_name(data_dir: str | os.PathLike[str]) -> str:
+    """The name of a publisher, and of a recorder that reads: this host and the data directory, the same after a restart."""
     return f"{socket.gethostname()}:{os.path.abspath(data_dir)}"
 
 

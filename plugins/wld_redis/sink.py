@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta, Struct
 
 from wld import Batch, ConfigError, SinkContext, Subscription
-from wld_redis.address import failures, load, make_client, parse
+from wld_redis.address import failures, load, make_client, own_name, parse
 from wld_redis.stream import CHECKPOINT, EVENTS, Entry, Publication
 
 _log = logging.getLogger("wld.redis")
@@ -42,7 +42,7 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RedisSink:
-    """Publishes everything it is given, in order; each run of it is told apart by readers."""
+    """Publishes everything it is given, in order. Several may publish to one stream: shards, workers, hosts."""
 
     def __init__(self, config: RedisConfig, context: SinkContext) -> None:
         self._address = parse(config.url, "sinks.redis.url")
@@ -51,6 +51,7 @@ class RedisSink:
         self._config = config
         self._context = context
         self._stream = self._address.streams[0]
+        self._publisher = own_name(context.data_dir).encode()
         self._waiting: list[Batch] = []
         self._count = 0
         self._enough = trio.Event()
@@ -92,7 +93,7 @@ class RedisSink:
     async def _publish(self) -> None:
         """Entry after entry until the batches have ended and nothing waits."""
         config = self._config
-        publication = Publication(uuid.uuid4().hex[:8].encode())
+        publication = Publication(self._publisher, uuid.uuid4().hex[:8].encode())
         checkpoint_at = trio.current_time()
         queue: list[Entry] = []
         delay = RETRY_INITIAL_S
@@ -144,7 +145,7 @@ class RedisSink:
             threshold=self._config.max_entries,
         )
         if entry.kind == CHECKPOINT:
-            await client.set(f"{self._stream}:checkpoint", entry_id)
+            await client.hset(f"{self._stream}:checkpoint", {self._publisher: entry_id})
         if self._error is not None:
             _log.warning("redis: %s takes entries again", self._address.url)
             self._error = None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import trio
 from msgspec import Struct
 
 import wld
 from wld import Event, PackError, Ring, SourceContext, SourceError
-from wld_redis.address import Address, default_consumer, failures, load, make_client, parse
-from wld_redis.stream import Entry, Position, Reading
+from wld_redis.address import Address, failures, load, make_client, own_name, parse
+from wld_redis.stream import Entry, Position, Reading, Track
 
 _log = logging.getLogger("wld.redis")
 
@@ -29,6 +31,10 @@ IMPATIENCE_S = 60.0
 RETRY_INITIAL_S = 0.25
 RETRY_MAX_S = 5.0
 LAST_SAVE_S = 2.0
+MERGE_SLACK_NS = 10_000_000_000
+"""How far the receive times of several publishers' neighbouring entries may be apart."""
+JOIN_AGE_MS = 300_000
+"""A checkpoint so much older than the newest is of a publisher that is gone."""
 HELD_SLACK_NS = 60_000_000_000
 """Streams of several hosts are merged to within their blocks and clocks; beyond this no repetition comes."""
 
@@ -52,7 +58,7 @@ class RedisSource:
     def __init__(self, url: str, context: SourceContext) -> None:
         address = parse(url, "source.name")
         if address.consumer is None and context.stored() is not None:
-            address = _named(address, default_consumer(context.data_dir))
+            address = _named(address, own_name(context.data_dir))
         self._address = address
         self._context = context
         self._symbols = frozenset(context.symbols or ())
@@ -113,18 +119,16 @@ class RedisSource:
                 continue
             saved = await self._load(client, stream)
             if saved is not None:
-                self._readings[stream] = Reading(stream, saved, is_resumed=True)
+                self._readings[stream] = Reading(stream, saved)
                 self._begin[stream] = saved.id
                 _log.info("redis: %s goes on after entry %s", stream, saved.id.decode())
                 self._safe[stream] = self._saved[stream] = saved
-                since.append(saved.time)
+                since.append(saved.time - MERGE_SLACK_NS)
                 continue
             self._readings[stream] = Reading(stream)
             begin = b"0"
             if self._address.start == "now":
-                entry_id = await client.get(f"{stream}:checkpoint")
-                if entry_id and await client.xrange(stream, start=entry_id, end=entry_id):
-                    begin = _before(entry_id)
+                begin = _join_at((await client.hgetall(f"{stream}:checkpoint")).values()) or begin
             self._begin[stream] = begin
         if since:
             await trio.to_thread.run_sync(self._look_at_tape, min(since))
@@ -189,13 +193,15 @@ class RedisSource:
     async def _take(self, client: Any, ring: Ring, stream: str, entry_id: bytes, entry: Entry) -> None:
         reading = self._readings[stream]
         try:
-            events = [event for event in reading.take(entry_id, entry) if self._is_wanted(event)]
+            # A checkpoint from before the tape's end would take its books back in time.
+            taken = reading.take(entry_id, entry, restores=entry.time > self._held_until)
+            events = [event for event in taken if self._is_wanted(event)]
         except PackError as error:
             raise SourceError(f"redis: {stream} {entry_id.decode()}: {error}") from None
         if stream not in self._safe and events:
             # Kept before anything is stored: a run that is killed at once finds what it had, and does not repeat it.
             earliest = min(event.receive_time for event in events)
-            self._safe[stream] = Position(_before(entry_id), entry.run, entry.at, earliest - 1)
+            self._safe[stream] = Position(_before(entry_id), earliest - 1, {})
             await self._save(client)
         assert reading.position is not None
         number = -1
@@ -245,10 +251,8 @@ class RedisSource:
             return
         for stream, position in self._safe.items():
             if self._saved.get(stream) != position:
-                fields: dict[str, Any] = {
-                    "id": position.id, "run": position.run, "at": position.at, "time": position.time,
-                    "ended": int(position.has_ended),
-                }  # fmt: skip
+                tracks = msgspec.json.encode(position.tracks)
+                fields: dict[str, Any] = {"id": position.id, "time": position.time, "tracks": tracks}
                 await client.hset(self._key(stream), fields)
                 self._saved[stream] = position
 
@@ -259,9 +263,9 @@ class RedisSource:
         if not fields:
             return None
         try:
-            at, time, has_ended = (int(fields[name]) for name in (b"at", b"time", b"ended"))
-            return Position(fields[b"id"], fields[b"run"], at, time, bool(has_ended))
-        except (KeyError, ValueError):
+            tracks = msgspec.json.decode(fields[b"tracks"], type=dict[str, Track])
+            return Position(fields[b"id"], int(fields[b"time"]), tracks)
+        except (KeyError, ValueError, msgspec.MsgspecError):
             raise SourceError(f"redis: {self._key(stream)}: not a position of wld; delete the key") from None
 
     def _key(self, stream: str) -> str:
@@ -287,6 +291,18 @@ def _named(address: Address, consumer: str) -> Address:
     from msgspec.structs import replace
 
     return replace(address, consumer=consumer)
+
+
+def _join_at(checkpoints: Iterable[bytes]) -> bytes | None:
+    """Where to begin so that the latest checkpoint of every living publisher is read; None without any."""
+    ids = sorted(checkpoints, key=_place)
+    living = [entry_id for entry_id in ids if _place(entry_id)[0] >= _place(ids[-1])[0] - JOIN_AGE_MS]
+    return _before(living[0]) if living else None
+
+
+def _place(entry_id: bytes) -> tuple[int, int]:
+    time, _, sequence = entry_id.partition(b"-")
+    return int(time), int(sequence)
 
 
 def _before(entry_id: bytes) -> bytes:

@@ -40,8 +40,10 @@ class Entry(Struct, frozen=True):
 
     kind: bytes
     """`events`, `checkpoint` (what a reader that joins here needs to know), or `end` (the publisher stopped)."""
+    publisher: bytes
+    """Who writes; the same after a restart. Several may write to one stream."""
     run: bytes
-    """One publisher from its start to its end; 8 hex digits."""
+    """The publisher from one start to its end; 8 hex digits."""
     at: int
     """How many events the run published before this entry: what a reader continues by."""
     count: int
@@ -54,8 +56,8 @@ class Entry(Struct, frozen=True):
     def fields(self) -> dict[str | bytes, bytes | int]:
         """As the fields of a Redis Streams entry."""
         return {
-            "kind": self.kind, "run": self.run, "at": self.at, "count": self.count, "time": self.time,
-            "data": self.data,
+            "kind": self.kind, "publisher": self.publisher, "run": self.run, "at": self.at, "count": self.count,
+            "time": self.time, "data": self.data,
         }  # fmt: skip
 
     @classmethod
@@ -63,7 +65,9 @@ class Entry(Struct, frozen=True):
         """From the fields of a Redis Streams entry. Raises: ValueError where it is none of ours."""
         try:
             at, count, time = (int(fields[name]) for name in (b"at", b"count", b"time"))
-            return cls(fields[b"kind"], fields[b"run"], at, count, time, fields[b"data"])
+            return cls(
+                fields[b"kind"], fields[b"publisher"], fields[b"run"], at, count, time, fields[b"data"],
+            )  # fmt: skip
         except (KeyError, ValueError) as error:
             raise ValueError(f"not an entry of wld: {error!r}") from None
 
@@ -71,8 +75,8 @@ class Entry(Struct, frozen=True):
 class Publication:
     """One run of a publisher: counts its events and keeps the state that a joining reader needs."""
 
-    def __init__(self, run: bytes) -> None:
-        self._run = run
+    def __init__(self, publisher: bytes, run: bytes) -> None:
+        self._who = publisher, run
         self._at = 0
         self._time = 0
         self._books: dict[tuple[str, int], OrderBook] = {}
@@ -86,7 +90,7 @@ class Publication:
         at, self._at = self._at, self._at + len(events)
         self._time = max(self._time, events[-1].receive_time)
         return Entry(
-            EVENTS, self._run, at, len(events), self._time, pack_events(events, first_number=at, level=LEVEL)
+            EVENTS, *self._who, at, len(events), self._time, pack_events(events, first_number=at, level=LEVEL)
         )  # fmt: skip
 
     def checkpoint(self) -> Entry:
@@ -102,11 +106,11 @@ class Publication:
         state: list[Event] = [*self._instruments.values(), *self._tickers.values()]
         events = [replace(event, receive_time=self._time) for event in state] + books
         data = pack_events(events, first_number=self._at, level=LEVEL)
-        return Entry(CHECKPOINT, self._run, self._at, len(events), self._time, data)
+        return Entry(CHECKPOINT, *self._who, self._at, len(events), self._time, data)
 
     def end(self) -> Entry:
         """The run stops here on purpose."""
-        return Entry(END, self._run, self._at, 0, self._time, pack_events([], level=None))
+        return Entry(END, *self._who, self._at, 0, self._time, pack_events([], level=None))
 
     def _keep(self, event: Event) -> None:
         if isinstance(event, BookSnapshot | BookDelta):
@@ -119,17 +123,27 @@ class Publication:
             self._instruments[event.symbol] = event
 
 
+class Track(Struct, frozen=True):
+    """How far a reader has followed one publisher."""
+
+    run: bytes
+    at: int
+    """The events of the run that it has seen or knows of."""
+    time: int
+    """Receive time of the latest of them, ns."""
+    has_ended: bool = False
+    """Whether the run has said that it stopped on purpose."""
+
+
 class Position(Struct, frozen=True):
     """Where a reader stands in a stream."""
 
     id: bytes
     """Of the last entry it took."""
-    run: bytes
-    at: int
-    """The events of the run that it has seen or knows of."""
     time: int
-    has_ended: bool = False
-    """Whether the run has said that it stopped on purpose."""
+    """That entry's."""
+    tracks: dict[str, Track]
+    """By publisher."""
 
 
 class Reading:
@@ -138,76 +152,82 @@ class Reading:
     After a hole a book is not continued: its deltas are dropped until a snapshot, from the venue or from a checkpoint.
     """
 
-    def __init__(self, stream: str, position: Position | None = None, *, is_resumed: bool = False) -> None:
+    def __init__(self, stream: str, position: Position | None = None) -> None:
         self._stream = stream
         self.position = position
-        self._whole: set[tuple[str, int]] = set()
-        self._dropped: dict[tuple[str, int], int] = {}
         # Resumed without a hole, deltas go on; a new reader has no book to continue.
-        self._takes_all = is_resumed
-        self._wants_state = True
-        self._had_hole = False
-        self._hole_time: int | None = None
+        self._followed = {
+            name: _Followed(track, takes_all=True) for name, track in (position.tracks if position else {}).items()
+        }
 
-    def take(self, entry_id: bytes, entry: Entry) -> Iterator[Event]:
-        """The events of the next entry. Raises: wld.PackError where it cannot be read."""
+    def take(self, entry_id: bytes, entry: Entry, *, restores: bool = True) -> Iterator[Event]:
+        """The events of the next entry; `restores` False leaves a checkpoint for a later one, where the reader holds
+        what follows it already. Raises: wld.PackError where it cannot be read.
+        """
         events = unpack_events(entry.data) if entry.kind != END else ()
-        before = self.position
-        if before is not None and entry.run != before.run:
+        name = entry.publisher.decode(errors="replace")
+        followed = self._followed.setdefault(name, _Followed(None))
+        before = followed.track
+        is_same_run = before is not None and entry.run == before.run
+        if before is not None and not is_same_run:
             reason = GapReason.SHUTDOWN if before.has_ended else GapReason.DISCONNECT
             if entry.at > 0:
                 reason = GapReason.OVERRUN  # the stream was trimmed past the new run's beginning
-            yield self._hole(entry, reason, None, before.time, _first_time(entry, events))
+            yield self._hole(followed, entry, reason, None, before.time, _first_time(entry, events))
         elif before is not None and entry.at > before.at:
             missed = entry.at - before.at
-            yield self._hole(entry, GapReason.OVERRUN, missed, before.time, _first_time(entry, events))
-        skip = max(0, before.at - entry.at) if before is not None and entry.run == before.run else 0
+            yield self._hole(followed, entry, GapReason.OVERRUN, missed, before.time, _first_time(entry, events))
+        skip = max(0, before.at - entry.at) if before is not None and is_same_run else 0
         if entry.kind == EVENTS:
             for event in list(events)[skip:]:
-                yield from self._pass(entry, event)
-        elif entry.kind == CHECKPOINT and self._wants_state:
-            yield from self._restore(entry, events)
+                yield from self._pass(followed, entry, event)
+        elif entry.kind == CHECKPOINT and followed.wants_state and restores:
+            yield from self._restore(followed, entry, events)
         at = entry.at + (entry.count if entry.kind == EVENTS else 0)
-        if before is not None and entry.run == before.run:
+        if before is not None and is_same_run:
             at = max(at, before.at)
         time = max(entry.time, before.time if before else 0)
-        self.position = Position(entry_id, entry.run, at, time, entry.kind == END)
+        followed.track = Track(entry.run, at, time, entry.kind == END)
+        tracks = {name: known.track for name, known in self._followed.items() if known.track is not None}
+        self.position = Position(entry_id, entry.time, tracks)
 
-    def _pass(self, entry: Entry, event: Event) -> Iterator[Event]:
+    def _pass(self, followed: _Followed, entry: Entry, event: Event) -> Iterator[Event]:
         if isinstance(event, BookSnapshot):
-            yield from self._mend(entry, event)
-        elif isinstance(event, BookDelta) and not self._takes_all:
+            yield from self._mend(followed, entry, event)
+        elif isinstance(event, BookDelta) and not followed.takes_all:
             key = event.symbol, event.depth
-            if key not in self._whole:
-                self._dropped[key] = self._dropped.get(key, 0) + 1
+            if key not in followed.whole:
+                followed.dropped[key] = followed.dropped.get(key, 0) + 1
                 return
         yield self._own_ids(entry, event)
 
-    def _restore(self, entry: Entry, events: Iterable[Event]) -> Iterator[Event]:
+    def _restore(self, followed: _Followed, entry: Entry, events: Iterable[Event]) -> Iterator[Event]:
         """Take over what a checkpoint knows and this reader does not."""
         for event in events:
             if isinstance(event, BookSnapshot):
-                if (event.symbol, event.depth) in self._whole:
+                if (event.symbol, event.depth) in followed.whole:
                     continue
-                yield from self._mend(entry, event)
+                yield from self._mend(followed, entry, event)
             yield event
-        self._wants_state = self._takes_all = False
+        followed.wants_state = followed.takes_all = False
 
-    def _mend(self, entry: Entry, event: BookSnapshot) -> Iterator[Event]:
+    def _mend(self, followed: _Followed, entry: Entry, event: BookSnapshot) -> Iterator[Event]:
         key = event.symbol, event.depth
-        self._whole.add(key)
-        dropped = self._dropped.pop(key, 0)
-        if dropped and self._had_hole:
+        followed.whole.add(key)
+        dropped = followed.dropped.pop(key, 0)
+        if dropped and followed.hole_time is not None:
             yield Gap(
                 self._gap_id(entry, event.update_id), GapReason.OVERRUN, f"orderbook.{event.depth}", event.symbol,
-                dropped, self._hole_time, event.receive_time, event.receive_time,
+                dropped, followed.hole_time, event.receive_time, event.receive_time,
             )  # fmt: skip
 
-    def _hole(self, entry: Entry, reason: GapReason, missed: int | None, first: int, last: int) -> Gap:
-        self._whole.clear()
-        self._takes_all = False
-        self._wants_state = self._had_hole = True
-        self._hole_time = first
+    def _hole(
+        self, followed: _Followed, entry: Entry, reason: GapReason, missed: int | None, first: int, last: int
+    ) -> Gap:
+        followed.whole.clear()
+        followed.takes_all = False
+        followed.wants_state = True
+        followed.hole_time = first
         return Gap(self._gap_id(entry, entry.at), reason, None, None, missed, first, last, last)
 
     def _gap_id(self, entry: Entry, number: int) -> int:
@@ -215,13 +235,26 @@ class Reading:
 
     def _run_number(self, entry: Entry) -> int:
         """Every run numbers its gaps from 1; here runs and streams meet, and each gets a range of its own."""
-        return zlib.crc32(self._stream.encode() + entry.run) & 0xFFFFFFF
+        return zlib.crc32(self._stream.encode() + entry.publisher + entry.run) & 0xFFFFFFF
 
     def _own_ids(self, entry: Entry, event: Event) -> Event:
         if isinstance(event, Gap | Repair):
             number = event.gap_id if event.gap_id < _OVERRUNS else _OVERRUNS + event.gap_id % _OVERRUNS
             return replace(event, gap_id=(self._run_number(entry) << _RUNS_SHIFT) + number)
         return event
+
+
+class _Followed:
+    """What a reader knows of one publisher."""
+
+    def __init__(self, track: Track | None, *, takes_all: bool = False) -> None:
+        self.track = track
+        self.takes_all = takes_all
+        """Whether deltas go on without a book of this reader's own."""
+        self.wants_state = True
+        self.whole: set[tuple[str, int]] = set()
+        self.dropped: dict[tuple[str, int], int] = {}
+        self.hole_time: int | None = None
 
 
 def _first_time(entry: Entry, events: Sequence[Event]) -> int:

@@ -76,8 +76,11 @@ def site(tmp_path: Path) -> Iterator[tuple[Callable[..., Process], Server]]:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    "streams", [{"WLDUSDT": "wld:1", "BTCUSDT": "wld:2"}, {"WLDUSDT": "wld", "BTCUSDT": "wld"}], ids=["two", "one"]
+)
 def test_shards_redis_and_a_recorder_with_each_of_them_killed_once(
-    tmp_path: Path, site: tuple[Callable[..., Process], Server]
+    streams: dict[str, str], tmp_path: Path, site: tuple[Callable[..., Process], Server]
 ) -> None:
     start, server = site
     exchange = start("exchange", "sim", "--port", "0", "--symbols", "WLDUSDT,BTCUSDT", "--rate", "5")
@@ -85,13 +88,16 @@ def test_shards_redis_and_a_recorder_with_each_of_them_killed_once(
     url = exchange.said(r"WebSocket (ws://\S+)")
 
     def shard(symbol: str) -> Process:
+        part = {"WLDUSDT": "1/2", "BTCUSDT": "2/2"}[symbol]
         return start(
-            symbol, "--source", str(url), "--symbols", symbol, "--sinks", "recorder,redis", "--data-dir", symbol,
-            "--set", f"sinks.redis.url={server.url}?stream=wld:{symbol}", "--set", "sinks.redis.checkpoint_interval=1",
+            symbol, "--source", str(url), "--symbols", "WLDUSDT,BTCUSDT", "--shard", part, "--sinks", "recorder,redis",
+            "--data-dir", symbol, "--set", f"sinks.redis.url={server.url}?stream={streams[symbol]}",
+            "--set", "sinks.redis.checkpoint_interval=1",
         )  # fmt: skip
 
     def consumer() -> Process:
-        source = f"{server.url}?stream=wld:WLDUSDT,wld:BTCUSDT&from=oldest"
+        names = ",".join(dict.fromkeys(streams.values()))
+        source = f"{server.url}?stream={names}&from=oldest"
         return start("consumer", "--source", source, "--sinks", "recorder", "--data-dir", "all")
 
     shards = {symbol: shard(symbol) for symbol in ("WLDUSDT", "BTCUSDT")}
@@ -121,7 +127,11 @@ def test_shards_redis_and_a_recorder_with_each_of_them_killed_once(
     feed = Counter(e for e in received if not is_state(e) and not isinstance(e, wld.Gap))
     assert max(feed.values()) == 1, "an event was recorded twice"
     for symbol in shards:
-        own = [e for e in events(tmp_path / symbol) if not is_state(e) and not isinstance(e, wld.Gap)]
+        own = [
+            e
+            for e in events(next((tmp_path / symbol).glob("shard-*")))
+            if not is_state(e) and not isinstance(e, wld.Gap)
+        ]
         missing = [e for e in own if e not in feed]
         assert all(any((g.first_time or 0) <= e.receive_time <= (g.last_time or 0) for g in gaps) for e in missing)
         assert len(missing) < len(own) / 2

@@ -45,7 +45,7 @@ def trades(first: int, count: int, symbol: str = "WLDUSDT") -> list[wld.Event]:
 async def publish(server: Server, events: Sequence[wld.Event], stream: str = "wld", **config: Any) -> testing.SinkRun:
     spec = wld.SinkSpec("redis", RedisConfig, RedisSink)
     settings = {"url": f"{server.url}?stream={stream}", "interval": 0.01, **config}
-    return await testing.run_sink(spec, events, settings)
+    return await testing.run_sink(spec, events, settings, data_dir=Path("there"))
 
 
 class Collector:
