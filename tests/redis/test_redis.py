@@ -237,7 +237,7 @@ async def test_a_key_that_is_no_stream_of_wld_ends_the_reading_with_its_name(ser
     [
         ("http://localhost", "expected redis://HOST:PORT/DB or rediss://…, got 'http://localhost'"),
         ("redis://:6379", "expected redis://HOST:PORT/DB"),
-        ("redis://user:secret@", "expected redis://HOST:PORT/DB or rediss://…, got 'redis://'"),
+        ("redis://user:secret@", "expected redis://HOST:PORT/DB or rediss://…, got 'redis://'"),  # not a secret
         ("redis://h/x", "expected a number of a database"),
         ("redis://h/0?strem=a", "expected only stream, consumer, from, cluster after the ?, got 'strem'"),
         ("redis://h/0?from=then", "expected from=now or from=oldest, got 'then'"),

@@ -22,6 +22,8 @@ STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
 RECENT_TRADES = 4_096
 """At least so many trade ids are remembered per topic to drop what is delivered twice: four messages of the largest size."""
+MOST_TOPICS = 20_000
+"""Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
 NO_BID, NO_ASK = -1, 1 << 63
 """Best prices of a side that is empty."""
 
@@ -361,7 +363,7 @@ class MarketDecoder:
     def _market(self, envelope: Envelope, topic: str, receive_time: int) -> list[Event]:
         state = self.topics.get(topic)
         if state is None:
-            if not self._accept_any or not _is_known(topic):
+            if not self._accept_any or not _is_known(topic) or len(self.topics) >= MOST_TOPICS:
                 self.counters["unknown_topic"] += 1
                 self._notes.append(("unknown_topic", f"message of a topic not subscribed: {topic[:60]}"))
                 return []

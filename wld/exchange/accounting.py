@@ -134,13 +134,10 @@ def _concerns(prefix: str | None, symbol: str | None, topic: str) -> bool:
 def _truth(sent: Iterable[str]) -> dict[str, list[tuple[Name, bool]]]:
     """By topic, in order: (name, whether it is a snapshot of a state)."""
     truth: dict[str, list[tuple[Name, bool]]] = defaultdict(list)
-    seen: set[str] = set()
     states: set[tuple[str, Name]] = set()
-    for frame in sent:
-        if frame in seen:
-            continue
-        seen.add(frame)
-        body = json.loads(frame)
+    # A client that is behind is sent old messages after another was sent new ones: the venue's time orders them.
+    bodies = [json.loads(frame) for frame in dict.fromkeys(sent)]
+    for body in sorted(bodies, key=_sent_ms):
         topic, data = body["topic"], body["data"]
         if topic.startswith("orderbook."):
             name: Name = (data["u"], data["seq"])
@@ -160,6 +157,10 @@ def _truth(sent: Iterable[str]) -> dict[str, list[tuple[Name, bool]]]:
         else:
             truth[topic].append(((body["cs"], ms_to_ns(body["ts"])), False))
     return truth
+
+
+def _sent_ms(body: dict[str, Any]) -> int:
+    return int(body["ts"])
 
 
 def _name(event: Event) -> tuple[str, Name] | None:
