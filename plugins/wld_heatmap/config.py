@@ -34,7 +34,7 @@ class HeatmapConfig(Struct, frozen=True, forbid_unknown_fields=True):
     wide_smear: float = 0.35
     """Standard deviation of the wide part, times 1/leverage: cross margin, margin added later."""
     wide_share: float = 0.4
-    """The wide part's share (chi). A guess about how many use cross margin; measured: flat between 0.2 and 0.6."""
+    """The wide part's share (chi). A guess about how many use cross margin. Measured: flat between 0 and 0.8."""
 
     # What opens and what closes.
 
@@ -50,7 +50,7 @@ class HeatmapConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A liquidation's own trade opens nothing: it leaves the flow before anything else."""
     close_share: float = 0.5
     """How much of the flow that does not open closes the other side, over all bins in proportion; the rest is traffic
-    between those who hold nothing. 0: only age takes positions off."""
+    between those who hold nothing. 0: only age takes positions off. Measured: half is best over all worlds, by little."""
 
     # Memory.
 
@@ -64,7 +64,8 @@ class HeatmapConfig(Struct, frozen=True, forbid_unknown_fields=True):
     # Real liquidations.
 
     learn: bool = True
-    """Whether leverage weights follow real liquidations (exposure-corrected expectation maximisation)."""
+    """Whether leverage weights follow real liquidations (exposure-corrected expectation maximisation: what was
+    liquidated of a leverage over what the mark price met of it). Measured: it raises lift and D2 in both worlds."""
     learn_prior_events: float = 20.0
     """Weight of the prior, in median liquidations."""
     learn_interval: float = 3600.0
