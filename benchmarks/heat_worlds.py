@@ -379,7 +379,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="no ablations, two worlds only")
+    parser.add_argument("--tape", metavar="FOLDER", help="write the exchange world to a tape there, and nothing else")
     chosen = parser.parse_args()
+    if chosen.tape:
+        with wld.TapeWriter(chosen.tape, source="sim", clock="recorded") as writer:
+            writer.append(exchange_world(chosen.hours, chosen.seed))
+        return
     worlds: dict[str, tuple[str, float, int, dict[str, Any]]] = {
         "exchange": ("exchange", chosen.hours, chosen.seed, {}),
         "cross": ("cross", chosen.hours, chosen.seed, {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +75,7 @@ def _watch(paths: list[Any], symbol: str, config: HeatmapConfig) -> tuple[HeatMa
     width = next((w for w in WIDTHS_S if seconds / w <= MOST_COLUMNS), WIDTHS_S[-1])
     config = msgspec.structs.replace(config, column_seconds=width, fine_hours=seconds / 3600 + 1, history_hours=1.0)
     heatmap = HeatMap(symbol, config)
+    heatmap.liquidations = deque()  # all of them
     prices: list[tuple[int, int]] = []
     note = ""
     try:
@@ -178,8 +180,11 @@ def _draw(
     )
     profile.tick_params(labelleft=False, labelbottom=False, left=False, bottom=False)
     profile.set_title("now", color=look["text"], fontsize=9)
-    for zone in heatmap.zones(3):
-        if edges[0] < zone.price / 1e8 < edges[-1]:
+    labelled: list[float] = []
+    for zone in sorted(heatmap.zones(3), key=lambda zone: -zone.notional):
+        room = all(abs(zone.price / 1e8 - other) > 0.055 * (edges[-1] - edges[0]) for other in labelled)
+        if edges[0] < zone.price / 1e8 < edges[-1] and room:
+            labelled.append(zone.price / 1e8)
             side = "L" if zone.side is PositionSide.LONG else "S"
             profile.text(
                 0.98, zone.price / 1e8, f"{side} {_short(zone.notional)}\n{zone.tiers}", color=look["text"],
