@@ -411,6 +411,37 @@ def test_a_folder_read_while_its_journal_is_sealed_misses_nothing(tmp_path: Path
     assert tape.trades()["size"].tolist() == [1, 2, 3, 4]
 
 
+def test_a_damaged_sealed_file_is_recovered_to_its_whole_blocks_and_its_bytes_stay(tmp_path: Path) -> None:
+    events = mixed(30)
+    path = write(tmp_path, events)
+    with pytest.raises(wld.TapeError, match="nothing to recover"):
+        recover(path)
+    trades = next(block for block, _ in Segment(path).blocks(lambda block: block.kind == layout.TRADE))
+    content = bytearray(path.read_bytes())
+    content[trades.end - 5] ^= 1
+    path.write_bytes(content)
+    (done,) = recover(path)
+    assert "checksum of a trade block fails" in done.damages[0]
+    assert Path(done.journal).read_bytes() == bytes(content)
+    assert done.sealed == str(path)
+    assert list(wld.open_tape(tmp_path)) == [e for e in events if not isinstance(e, wld.Trade)]
+    assert verify(tmp_path).is_intact
+
+
+def test_a_journal_that_is_being_written_is_not_left_over(tmp_path: Path) -> None:
+    writer = wld.TapeWriter(tmp_path, source="test")
+    writer.append(mixed(3))
+    writer.flush()
+    assert writer.path is not None
+    for place in (tmp_path, writer.path):
+        with pytest.raises(wld.TapeLocked, match="another recorder"):
+            recover(place)
+    assert writer.path.exists()
+    writer.close()
+    assert list(wld.open_tape(tmp_path)) == mixed(3)
+    assert recover(tmp_path) == []
+
+
 # Memory --------------------------------------------------------------------------------------------------------------
 
 _LARGE = """

@@ -19,11 +19,12 @@ from wld.errors import ConfigError, TapeDamaged, TapeError
 from wld.events import Event, Gap, Repair
 from wld.tape import layout
 from wld.tape.export import partial_folder, publish
+from wld.tape.lock import LOCK_NAME
 from wld.tape.merging import FAR, Hole, Merger, MergeSummary, Side, left_over, venue_time
 from wld.tape.reader import open_tape
 from wld.tape.seal import ordered
 from wld.tape.segment import SHARD_FOLDERS, Segment
-from wld.tape.writer import LOCK_NAME, TapeWriter
+from wld.tape.writer import TapeWriter
 
 _SAMPLE = 2_000
 """Events from which a run's clock is compared with the venue's."""

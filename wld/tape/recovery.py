@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from wld.errors import TapeError, TapeVersion
-from wld.tape.seal import is_event, seal, sync_folder
-from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, Segment, sealed_twin
+from wld.tape.lock import lock_folder
+from wld.tape.seal import SEALING_SUFFIX, is_event, seal, sync_folder
+from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, SHARD_FOLDERS, Segment, sealed_twin
 
 
 class Recovered(Struct, frozen=True):
@@ -24,28 +26,51 @@ class Recovered(Struct, frozen=True):
     damages: tuple[str, ...]
 
 
-def recover(path: str | os.PathLike[str]) -> list[Recovered]:
-    """Seal a left-over journal, or all of a folder; each is then renamed to `….bin.open.recovered`.
+def recover(path: str | os.PathLike[str], *, holds_lock: bool = False) -> list[Recovered]:
+    """Seal a left-over journal, or all of a folder and its workers' folders; each is then renamed to
+    `….bin.open.recovered`.
 
-    A journal whose sealed file already stands (a kill between the two renames) is only renamed.
+    A journal whose sealed file already stands (a kill between the two renames) is only renamed. A sealed file, named
+    itself, that is damaged becomes one of its whole blocks; the original `….bin.recovered`. The folder is locked
+    meanwhile, unless the caller `holds_lock`: a journal that is being written is not left over.
 
     Raises:
+        TapeLocked: a recorder writes in the folder.
         TapeError: not a tape, or the folder cannot be written.
     """
     place = Path(path)
     if not place.exists():
         raise TapeError(f"{place}: no such file or folder")
-    folder = place if place.is_dir() else place.parent
-    if place.is_dir():
-        for leftover in place.glob("*.sealing"):
+    if not place.is_dir():
+        return _locked(place.parent, [place], holds_lock)
+    done: list[Recovered] = []
+    shards = [folder for folder in sorted(place.glob(SHARD_FOLDERS)) if folder.is_dir()]
+    for folder in [place, *([] if holds_lock else shards)]:
+        journals = sorted(folder.glob(f"*{JOURNAL_SUFFIX}"))
+        leftovers = sorted(folder.glob(f"*{SEALING_SUFFIX}"))
+        if journals or leftovers:
+            done += _locked(folder, journals, holds_lock, leftovers)
+    return done
+
+
+def _locked(folder: Path, paths: list[Path], holds_lock: bool, leftovers: Sequence[Path] = ()) -> list[Recovered]:
+    lock = None if holds_lock else lock_folder(folder)
+    try:
+        for leftover in leftovers:
             leftover.unlink(missing_ok=True)
-    journals = sorted(place.glob(f"*{JOURNAL_SUFFIX}")) if place.is_dir() else [place]
-    return [_recover(journal, folder) for journal in journals]
+        return [_recover(path) for path in paths if path.exists()]
+    except OSError as error:
+        raise TapeError(f"{folder}: cannot be written: {error.strerror}") from None
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def _recover(journal: Path, folder: Path) -> Recovered:
+def _recover(journal: Path) -> Recovered:
+    if journal.name.endswith(SEALED_SUFFIX):
+        return _recover_sealed(journal)
     if not journal.name.endswith(JOURNAL_SUFFIX):
-        raise TapeError(f"{journal}: not an open journal (*{JOURNAL_SUFFIX})")
+        raise TapeError(f"{journal}: neither a tape (*{SEALED_SUFFIX}) nor an open journal (*{JOURNAL_SUFFIX})")
     try:
         segment = Segment(journal)
     except TapeVersion:
@@ -62,6 +87,20 @@ def _recover(journal: Path, folder: Path) -> Recovered:
     kept = set_aside(journal)
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
     return Recovered(str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in segment.damages))
+
+
+def _recover_sealed(path: Path) -> Recovered:
+    segment = Segment(path)
+    events = sum(block.count for block, _ in segment.blocks(is_event, check_all=True))
+    if not segment.damages:
+        raise TapeError(f"{path}: every checksum is right; nothing to recover")
+    kept = set_aside(path)
+    try:
+        sealed = seal(kept).path if events else None
+    except TapeError:
+        os.rename(kept, path)
+        raise
+    return Recovered(str(kept), None if sealed is None else str(sealed), 0, tuple(str(d) for d in segment.damages))
 
 
 def set_aside(journal: Path) -> Path:

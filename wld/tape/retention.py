@@ -15,7 +15,7 @@ _SECOND = 1_000_000_000
 _AGES = {"m": 60 * _SECOND, "h": 3600 * _SECOND, "d": 86_400 * _SECOND, "w": 7 * 86_400 * _SECOND}
 _SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _KEEP = re.compile(r"^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$")
-_OURS = re.compile(r"^market_data_\d{8}_\d{4}(_\d+)?\.bin(\.open(\.\d+)?\.recovered)?$")
+_OURS = re.compile(r"^market_data_\d{8}_\d{4}(_\d+)?\.bin((\.open)?(\.\d+)?\.recovered)?$")
 
 
 class Keep(Struct, frozen=True):

@@ -180,7 +180,7 @@ def seal(journal: Path, books: Books | None = None) -> Sealed:
     segment = Segment(journal)
     carried: Books = {} if books is None else copy.deepcopy(books)
     folder = journal.parent
-    base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX)
+    base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX).removesuffix(SEALED_SUFFIX)
     working = folder / f"{base}{SEALING_SUFFIX}"
     try:
         working.unlink(missing_ok=True)

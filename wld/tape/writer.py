@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import uuid
@@ -19,10 +18,11 @@ from msgspec import Struct
 
 from wld.batch import Batch
 from wld.book import OrderBook
-from wld.errors import BookInvalid, TapeError, TapeLocked
+from wld.errors import BookInvalid, TapeError
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
+from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
 from wld.tape.seal import BlockFile, Sealed, seal, sync_folder
@@ -30,7 +30,6 @@ from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Se
 from wld.tape.table import Collector
 from wld.units import SCALE
 
-LOCK_NAME = ".wld.lock"
 _MINUTE_NS = 60_000_000_000
 _RECEIVE_TIME = attrgetter("receive_time")
 BUFFER_EVENTS = 65_536
@@ -98,11 +97,11 @@ class TapeWriter:
         self._instruments: dict[str, Instrument] = {}
         self._books: dict[tuple[str, int], OrderBook] = {}
         self._sealed_books: Books = {}
-        self._lock = _lock_folder(self.data_dir)
+        self._lock: int | None = lock_folder(self.data_dir)
 
     def recover(self) -> list[Recovered]:
         """Seal what an earlier recorder left open; call it before the first `append`."""
-        return recover(self.data_dir)
+        return recover(self.data_dir, holds_lock=True)
 
     @property
     def last_time(self) -> int | None:
@@ -316,22 +315,3 @@ def _is_taken(folder: Path, base: str) -> bool:
 
 def _failed(path: Path, error: OSError) -> TapeError:
     return TapeError(f"{path}: cannot be written: {error.strerror or error}")
-
-
-def _lock_folder(folder: Path) -> int | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise TapeError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise TapeLocked(
-            f"{folder}: another recorder (pid {holder}) writes here; stop it or choose another --data-dir"
-        ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
