@@ -99,6 +99,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         stored=positions.report,
         screen=screen,
         reports=status.reports,
+        shard=parse_shard(config.source.shard) if config.source.shard is not None else None,
     )
     for name, spec in specs.items():
         entries.append(

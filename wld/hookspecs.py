@@ -115,6 +115,8 @@ class SinkContext(Struct, frozen=True):
     """None in a headless run: no enabled sink has `needs_screen`."""
     reports: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     """What each sink last said through `status`, by its name."""
+    shard: tuple[int, int] | None = None
+    """(i, n) where this process follows part i of n of the symbols (`--shard`, `--workers`), 1 to n; else None."""
 
 
 class SinkSpec(Struct, frozen=True):

@@ -138,10 +138,8 @@ async def _run(read_fd: int, parent: _Parent) -> None:
     _limit(hello.memory_mb)
     batches = _PipedBatches(hello.name, frames)
     spec = plugins.load_sinks([hello.name])[hello.name]
-    fields = dict(hello.context)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in hello.context.items()}
     fields["data_dir"] = Path(fields["data_dir"])
-    if fields.get("symbols") is not None:
-        fields["symbols"] = tuple(fields["symbols"])
 
     def status(name: str, figures: Mapping[str, Any]) -> None:
         parent.say(isolation.STATUS, dict(figures))

@@ -6,12 +6,12 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 
 SWITCH_INTERVAL_S = 0.0005
 """A worker thread that encodes a flush gives way to the event loop after this; Python's own 5 ms show in latencies."""
 KEPT_BYTES = 64 * 1024 * 1024
 """Freed memory below this stays with the process."""
-_PR_SET_PDEATHSIG = 1  # sys/prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -31,11 +31,16 @@ def tune() -> None:
 
 
 def end_with(parent: int) -> None:
-    """Be told to stop (SIGTERM) when that process dies, even by kill -9; on Linux only, elsewhere this does nothing."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (AttributeError, OSError, TypeError):
-        return
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked
-        os.kill(os.getpid(), signal.SIGTERM)
+    """Be told to stop (SIGTERM) within a second when that process dies, even by kill -9.
+
+    Linux has a signal for it (PR_SET_PDEATHSIG), but that comes when the *thread* that started this process ends, and
+    Trio starts processes from a thread that ends when it has been idle for 10 s.
+    """
+    threading.Thread(target=_stop_after, args=(parent,), name="wld-parent", daemon=True).start()
+
+
+def _stop_after(parent: int) -> None:
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

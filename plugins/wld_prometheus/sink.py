@@ -27,7 +27,7 @@ class PrometheusConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464
-    """0: any free one, named in the log."""
+    """0: any free one, named in the log. Part i of the symbols (`--workers`, `--shard`) takes the port i - 1 above."""
 
 
 class PrometheusSink:
@@ -69,13 +69,13 @@ class PrometheusSink:
         registry = CollectorRegistry()
         registry.register(self)
         ProcessCollector(registry=registry)
-        config = self._config
+        config, shard = self._config, self._context.shard
+        port = config.port + (shard[0] - 1 if shard and config.port else 0)
         try:
-            return start_http_server(config.port, config.host, registry)
-        except OSError as error:
-            raise ConfigError(
-                f"sinks.prometheus.port: {config.host}:{config.port} cannot be bound: {error.strerror}"
-            ) from None
+            return start_http_server(port, config.host, registry)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"sinks.prometheus.port: {config.host}:{port} cannot be bound: {reason}") from None
 
     def collect(self) -> Iterable[Any]:
         """The metric families as they stand; called by the server's thread for each scrape."""

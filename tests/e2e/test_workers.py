@@ -98,3 +98,13 @@ def test_a_wrong_key_is_one_line_and_status_2(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_workers_outlive_the_thread_that_started_them(tmp_path: Path) -> None:
+    """Trio starts processes from a thread that ends after 10 s without work."""
+    process = start(tmp_path, "--duration", "13s")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "SIGTERM" not in errors
+    times = [event.receive_time for event in wld.open_tape(tmp_path)]
+    assert times[-1] - times[0] > 11e9

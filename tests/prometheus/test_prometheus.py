@@ -142,6 +142,15 @@ def test_a_port_that_is_taken_is_one_line() -> None:
             testing.run_sink(wld_sink(), [], {"port": port})
 
 
+def test_each_part_of_the_symbols_has_a_port_of_its_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        if port == 65535:
+            pytest.skip("no port above")
+        run = testing.run_sink(wld_sink(), [], {"port": port}, shard=(2, 2))
+    assert run.status["url"] == f"http://127.0.0.1:{port + 1}/metrics"
+
+
 def test_a_real_run_is_scraped_and_gives_all_that_the_dashboard_asks_for(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as file:
