@@ -39,6 +39,9 @@ MIDDLE = 0.6
 GAMMAS = (0.5, 0.7, 1.0, 1.4, 2.0)
 SCALES = ("log", "linear", "percentile")
 RANGE_INTERVAL = 10 * SECOND
+ZONES_LOOKED_AT = 8
+NEAR = 0.08
+"""Zones within this fraction of the mark price are named first: the picture shows them, and price may get there."""
 HYSTERESIS = 0.2
 CELLS_A_FRAME = 32
 """Columns built anew in one frame, some 0.1 ms each; after a change of zoom the picture fills within a few frames."""
@@ -670,14 +673,19 @@ class HeatView:
     # Zones.
 
     def zones(self, view: View) -> list[Zone]:
-        """The three strongest of each side, as filtered; looked up once a second."""
+        """The three strongest of each side within 8 % of the mark price, then those beyond; looked up once a second."""
         heatmap = self.radar.maps.get(view.symbol)
         if heatmap is None or not heatmap.is_ready or self.loading:
             return []
         key = (view.symbol, view.now // SECOND, self.side, self.tiers, self.settings.is_boosted)
         if key != self._zones[0]:
-            found = heatmap.zones(3, side=self.side, tiers=self.tiers, boosted=self.settings.is_boosted)
-            self._zones = (key, found)
+            found = heatmap.zones(ZONES_LOOKED_AT, side=self.side, tiers=self.tiers, boosted=self.settings.is_boosted)
+            chosen = []
+            for side in (PositionSide.LONG, PositionSide.SHORT):
+                zones = [zone for zone in found if zone.side is side]
+                near = [zone for zone in zones if abs(zone.distance) <= NEAR]
+                chosen += (near + [zone for zone in zones if zone not in near])[:3]
+            self._zones = (key, chosen)
         return self._zones[1]
 
     def named_zones(self, view: View) -> list[tuple[str, Zone]]:
