@@ -70,11 +70,12 @@ class Sample:
     """What must stay flat."""
 
     def __init__(self, proxies: list[FaultProxy]) -> None:
-        dead = sum(pair.dead for proxy in proxies for pair in proxy._pairs)  # the proxy keeps those for ever
+        dead = [pair for proxy in proxies for pair in proxy._pairs if pair.dead]  # the proxy keeps those for ever
+        kept = sum(stream.socket.fileno() >= 0 for pair in dead for stream in (pair.client, pair.target))
         status = Path("/proc/self/status").read_text()
         self.memory_mb = int(status.split("VmRSS:")[1].split()[0]) / 1024
-        self.handles = len(os.listdir("/proc/self/fd")) - 2 * dead
-        self.tasks = trio.lowlevel.current_statistics().tasks_living - 3 * dead
+        self.handles = len(os.listdir("/proc/self/fd")) - kept
+        self.tasks = trio.lowlevel.current_statistics().tasks_living - 3 * len(dead)
 
 
 class View:
@@ -101,6 +102,7 @@ class Soak:
         self.samples: list[Sample] = []
         self.market_hours = 0.0
         self.status: int | None = None
+        self.figures: dict[str, int] = {}
         self._is_over = False
 
     async def run(self) -> Balance:
@@ -139,6 +141,7 @@ class Soak:
                 exchange.inject("clear")
                 await self._settle(exchange, source)
                 self.market_hours = (exchange.market.now_ms - begun) / 3_600_000
+                self.figures = source.figures()
                 service.stop()
             nursery.cancel_scope.cancel()
         return balance(sent, wld.open_tape(self._folder / "tapes"))
@@ -230,6 +233,7 @@ def main() -> int:
     )
     print(f"faults       {sum(soak.faults.values())}: {', '.join(f'{k} {n}' for k, n in sorted(soak.faults.items()))}")
     print(f"balance      {result}")
+    print(f"source       {soak.figures}")
     print(f"tape         {report.counts}")
     wrong = [] if result.is_exact else ["not everything is accounted for"]
     if soak.status != 0:

@@ -13,7 +13,7 @@ from tests.faults.rig import recording
 from wld.config import TRANSPORTS
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", [TRANSPORTS[0], pytest.param(TRANSPORTS[1], marks=pytest.mark.slow)])
 async def test_killing_or_stalling_either_line_loses_nothing(tmp_path: Path, transport: str) -> None:
     luck = random.Random(5)
     async with recording(tmp_path, proxies=2, connections=2, transport=transport) as rig:
@@ -56,6 +56,7 @@ async def test_both_lines_down_at_once_is_one_exact_gap(tmp_path: Path) -> None:
     assert gap.last_time == rig.events[at + 1].receive_time
 
 
+@pytest.mark.slow
 async def test_old_lines_are_opened_anew_one_at_a_time(tmp_path: Path) -> None:
     async with recording(tmp_path, proxies=2, connections=2, connection_max_age=0.5) as rig:
         await rig.until_connected(2)

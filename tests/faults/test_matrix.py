@@ -139,21 +139,21 @@ def refused(status: int) -> Act:
 
 ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
     ("connection reset", "every connection cut with a TCP reset, new ones too for 0.4 s", reset, {}),
-    ("closed by the venue", "a close frame (1001) and the end of the stream", inject("drop:clean"), {}),
     ("stalled, shortly", "the line holds everything back for 0.6 s, then delivers it", short_stall, {}),
-    ("slow drip", "30 kB/s for a second", drip, {}),
-    ("DNS failure", "the connection cut, and its name not found for 0.4 s", no_dns, {}),
     ("garbage", "text, bytes that are no UTF-8 and a binary frame", inject("garbage:all"), {}),
-    ("oversize", "a message of 10 MB where 256 KiB are allowed", inject("garbage:big", 0.6), {"max_message_bytes": 256 * 1024}),
     ("update id skipped", "a delta of each book never sent", inject("skip_u"), {}),
     ("update id repeated", "a delta of each book sent twice", inject("repeat_u"), {}),
     ("update id 1", "each book starts again, as after a restart of the venue", inject("restart_u1"), {}),
-    ("snapshot in mid-stream", "each book sent whole again", inject("resnapshot"), {}),
     ("crossed book", "a bid above the best ask", inject("crossed_book"), {}),
-    ("HTTP 403 on REST", "connection reset; the missed trades cannot be fetched for ten minutes", refused(403), {}),
-    ("HTTP 429 on REST", "the same, for a minute", refused(429), {}),
 ]  # fmt: skip
 SLOW_ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
+    ("closed by the venue", "a close frame (1001) and the end of the stream", inject("drop:clean"), {}),
+    ("slow drip", "30 kB/s for a second", drip, {}),
+    ("DNS failure", "the connection cut, and its name not found for 0.4 s", no_dns, {}),
+    ("oversize", "a message of 10 MB where 256 KiB are allowed", inject("garbage:big", 0.6), {"max_message_bytes": 256 * 1024}),
+    ("snapshot in mid-stream", "each book sent whole again", inject("resnapshot"), {}),
+    ("HTTP 403 on REST", "connection reset; the missed trades cannot be fetched for ten minutes", refused(403), {}),
+    ("HTTP 429 on REST", "the same, for a minute", refused(429), {}),
     ("half-open", "the line carries nothing more and is not closed", half_open, {}),
     ("stalled, for long", "the line holds everything back for longer than a pong may take", long_stall, {}),
     ("delayed pong", "pongs come 3 s late, data in time", inject("delayed_pong:3", 2.5), {}),
@@ -183,6 +183,7 @@ async def test_file_handles_exhausted(tmp_path: Path, caplog: pytest.LogCaptureF
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "jump_s"), [("clock jumps forward", 3600), ("clock jumps back", -3600)])
 async def test_clock(name: str, jump_s: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     offset = [0]
@@ -215,6 +216,7 @@ async def test_sink_crash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     await run("sink crash", "a sink beside the recorder raises", tmp_path, caplog, inject("clear"), sinks=sinks)
 
 
+@pytest.mark.slow
 async def test_sink_hang(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sinks = (SinkEntry("view", Hanging, capacity=50),)
     await run(
@@ -241,7 +243,12 @@ class Disk:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("disk full", errno.ENOSPC), ("disk turns read-only", errno.EROFS), ("disk fails", errno.EIO)]
+    ("name", "number"),
+    [
+        ("disk full", errno.ENOSPC),
+        pytest.param("disk turns read-only", errno.EROFS, marks=pytest.mark.slow),
+        pytest.param("disk fails", errno.EIO, marks=pytest.mark.slow),
+    ],
 )
 async def test_disk_that_refuses(
     name: str, number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -272,6 +279,7 @@ async def test_slow_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture, monke
     await run("disk slow", "1.5 s for each write, for 4 s", tmp_path, caplog, slow)
 
 
+@pytest.mark.slow
 async def test_disk_that_stays_full(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ _Entry = tuple[Any, int, tuple[int | None, int], int, bool]
 class _View:
     """One line's standing in one topic."""
 
-    __slots__ = ("attached", "cursor", "floor", "held", "skipped", "subscribed", "subscribed_sent")
+    __slots__ = ("attached", "cursor", "floor", "held", "is_renewed", "skipped", "subscribed", "subscribed_sent")
 
     def __init__(self) -> None:
         self.subscribed = False
@@ -123,6 +123,8 @@ class _View:
         self.floor = 0
         self.held: list[_Item] = []
         self.skipped: dict[Any, int] = {}
+        self.is_renewed = False
+        """Being subscribed anew: its messages are left out until the venue confirms."""
 
 
 class _LineState:
@@ -267,6 +269,7 @@ class Arbiter:
             view = topic.views.get(line) if topic else None
             if topic is None or view is None:
                 continue
+            view.is_renewed = False
             self._mark_subscribed(self._lines[line], view)
             if self._lost is None and not topic.is_covered and not topic.is_strict and topic.kind != "state":
                 out += self._lead(topic, line, view, None)
@@ -439,6 +442,8 @@ class Arbiter:
         if topic is None:
             return events if name is None else []
         view = topic.views[line]
+        if view.is_renewed and topic.is_covered:
+            return []
         out: list[Event] = []
         if self._lost is not None:
             reason, first = self._lost
@@ -700,6 +705,11 @@ class Arbiter:
         """Ask for a fresh subscription; its snapshot waits for the others, if others cover the topic."""
         if any(view.attached for other, view in topic.views.items() if other != line):
             self._detach(topic, line)
+            view = topic.views[line]
+            # What comes before the venue confirms anew says nothing of what comes between.
+            view.subscribed = False
+            view.is_renewed = not topic.is_strict and topic.kind != "state"
+            self._lines[line].unstamped = [v for v in self._lines[line].unstamped if v is not view]
         self._resyncs.append((line, topic.name))
 
     def _diverge(self, kind: str, topic: _Topic, what: str) -> None:
@@ -736,7 +746,7 @@ class Arbiter:
         if goes_on and len(bare) > 1 and not any(self._taker(t, line, state) for t in bare):
             for topic in bare:
                 self._attach(topic, line, topic.log.end)
-                topic.begins_again(line, self._sent)
+                topic.begins_again(line, self._sent or self._lines[line].last_sent)
             return [structs.replace(gap, receive_time=self._now)]
         return self._uncovered(bare, line, state, gap.reason, missed=gap.missed, goes_on=goes_on)
 
