@@ -29,6 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         if name.startswith("WLD_"):
             monkeypatch.delenv(name)
     handlers = logging.getLogger().handlers[:]
+    levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("wld"))}
 
     def main(*arguments: str, **environment: str) -> tuple[int, str]:
         for name, value in environment.items():
@@ -44,6 +45,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for handler in set(logging.getLogger().handlers) - set(handlers):
         handler.close()
     logging.getLogger().handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 WRONG = [

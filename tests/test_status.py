@@ -16,6 +16,8 @@ import pytest
 import trio.testing
 
 import wld
+from wld import engine
+from wld.config import Setting, load
 from wld.logs import JsonFormatter, TextFormatter
 from wld.ring import Ring
 from wld.status import Status
@@ -133,3 +135,16 @@ def test_status_lines_of_a_real_run_as_json_into_a_file(tmp_path: Path) -> None:
     }  # fmt: skip
     assert figures["source"]["connects"] == 1
     assert figures["sinks"]["recorder"]["bytes"] >= 0
+
+
+def test_sinks_of_any_package_are_heard_at_the_chosen_level() -> None:
+    """Nothing in the engine knows the recorder's name; a sink's package is where its `create` comes from."""
+    logger = logging.getLogger("wld_recorder")
+    before = logger.level
+    try:
+        engine.assemble(
+            load(None, [Setting("source.name", "sim", ""), Setting("log_level", "debug", "")], ["recorder"])
+        )
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(before)

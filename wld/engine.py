@@ -16,7 +16,7 @@ import trio
 from msgspec import structs
 
 import wld
-from wld import plugins, process, workers
+from wld import logs, plugins, process, workers
 from wld.config import DEFAULT_SYMBOLS, Config, ScreenConfig, sink_settings, suggest
 from wld.errors import ConfigError, PluginError
 from wld.health import Keeper
@@ -45,6 +45,10 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         names = ", ".join(sorted(installed)) or "none"
         raise PluginError(f"no sink enabled; name one with --sinks; installed: {names}")
     specs = plugins.load_sinks(config.enabled)
+    for spec in specs.values():
+        package = getattr(spec.create, "__module__", "").partition(".")[0]
+        if package:
+            logs.set_level(package, config.log_level)
     for name in config.sinks:
         if name not in installed:
             raise ConfigError(

@@ -63,5 +63,9 @@ def set_up(level: str, form: str, file: str | None, *, worker: str | None = None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("wld").setLevel(level.upper())
-    logging.getLogger("wld_recorder").setLevel(level.upper())
+    set_level("wld", level)
+
+
+def set_level(package: str, level: str) -> None:
+    """Let a package say what is of this level or graver; other packages are heard from `warning` on."""
+    logging.getLogger(package).setLevel(level.upper())

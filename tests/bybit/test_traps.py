@@ -28,6 +28,8 @@ from wld.events import (
     Ticker,
     Trade,
 )
+from wld.ring import Ring
+from wld.status import Status
 
 TOPICS = ("orderbook.50.WLDUSDT", "publicTrade.WLDUSDT", "tickers.WLDUSDT", "allLiquidation.WLDUSDT")
 
@@ -385,6 +387,21 @@ def test_trap_16_an_older_protocol_is_unknown_and_not_mistaken() -> None:
 
 
 # 17
+async def test_trap_17_a_slow_sink_does_not_hold_up_the_reading_and_how_far_behind_we_are_is_measured() -> None:
+    """Reading publishes without waiting; lag is receive time less the venue's push time."""
+    ring = Ring()
+    slow, status = ring.subscribe("slow", capacity=10), Status(ring, 60.0)
+    protocol, _ = opened("publicTrade.WLDUSDT")
+    with ring:
+        seen = ring.subscribe("status")
+        for i in range(100):
+            ring.publish(protocol.receive(frames.trades(frames.trade(i)), frames.T0 * MS + 250 * MS))
+    assert slow.statistics().depth <= 10
+    assert slow.statistics().dropped == 90
+    await status.run(seen)
+    assert (status.figures()["events"], status.figures()["lag_p99_ms"]) == ({"trade": 100}, 250.0)
+
+
 def test_trap_17_a_message_of_1024_trades_is_whole() -> None:
     frame = frames.trades(*(frames.trade(i) for i in range(1024)))
     events = decode(decoder(), frame)
