@@ -94,7 +94,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--sinks", envvar=_env("SINKS"), help="Sinks to run, such as recorder."),
         click.option("--config", "config_file", envvar=_env("CONFIG"), help=f"TOML file (default {DEFAULT_FILE})."),
-        click.option("--source", envvar=_env("SOURCE"), help="bybit, sim, a PATH, a ws:// or wss:// URL, or -."),
+        click.option("--source", envvar=_env("SOURCE"), help="bybit, sim, a PATH, a ws(s):// or redis:// URL, or -."),
         click.option("--speed", envvar=_env("SPEED"), help="Of a replay: 1, 10x or max."),
         click.option("--symbols", envvar=_env("SYMBOLS"), help="Such as WLDUSDT,BTCUSDT, or all."),
         click.option("--data-dir", envvar=_env("DATA_DIR"), help="Folder of the tapes (default data/history)."),
