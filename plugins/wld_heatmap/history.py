@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from wld import (
     ABSENT,
@@ -482,7 +482,15 @@ class HeatMap:
         """The column that is still open, as it would close now; None while nothing is known."""
         if self.model.ledger is None or self._part.slot is None:
             return None
-        return self._column(self._part, self._part.slot * self._column_ns, max(now, self.model.now))
+        start = self._part.slot * self._column_ns
+        column = self._column(self._part, start, max(now, self.model.now))
+        if column.mark_close is None and self.model.mark is not None:
+            # It has only begun: the price stands where it stood, and nothing is missing yet.
+            mark = self.model.mark
+            column = structs.replace(
+                column, mark_open=mark, mark_high=mark, mark_low=mark, mark_close=mark, has_gap=self._part.has_gap
+            )
+        return column
 
     def zones(
         self, count: int = 3, *, side: PositionSide | None = None, tiers: TierFilter = "all", boosted: bool = False

@@ -42,7 +42,7 @@ class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     """Address to listen on; anything but loopback lets others on the network read the page."""
     port: int = 8787
-    """0 takes any free one; the log says which."""
+    """0 takes any free one; the log says which. With --workers each takes the next one."""
     model: HeatmapConfig = HeatmapConfig()
     """The heat model's keys, as `[sinks.heatmap]` has them."""
 
@@ -55,6 +55,7 @@ class Web:
             raise ConfigError(f"sinks.web.port: expected 0 to 65535, got {config.port}")
         self._config = config
         self._context = context
+        self._port = config.port + context.shard[0] - 1 if config.port and context.shard else config.port
         self._radar = Radar(config.model, context.symbols)
         self._telemetry: dict[str, Telemetry] = {}
         self._tape: dict[str, deque[str]] = {}
@@ -96,9 +97,9 @@ class Web:
 
     async def _listen(self) -> trio.SocketListener:
         try:
-            return (await trio.open_tcp_listeners(self._config.port, host=self._config.host))[0]
+            return (await trio.open_tcp_listeners(self._port, host=self._config.host))[0]
         except OSError as error:
-            where = f"{self._config.host}:{self._config.port}"
+            where = f"{self._config.host}:{self._port}"
             raise ConfigError(
                 f"sinks.web: {where} cannot be had: {error.strerror or error}; set sinks.web.port"
             ) from None

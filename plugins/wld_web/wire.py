@@ -36,13 +36,15 @@ def _floats(heat: Any) -> str:
     return base64.b64encode(heat.astype("<f4").tobytes()).decode()
 
 
-def column_of(column: Column) -> dict[str, Any] | None:
+def column_of(column: Column, price: int | None = None) -> dict[str, Any] | None:
     """A column: heat as base64 of little-endian float32, USDT a bin from `low` up; mark prices in quote units.
 
-    None where no mark price was known: there is nothing to draw against.
+    `price` (1e-8) stands in where the column saw no mark price; None where none is known: there is nothing to draw
+    against.
     """
     mark = (column.mark_open, column.mark_high, column.mark_low, column.mark_close)
-    if any(price is None for price in mark):
+    seen = [price if own is None else own for own in mark]
+    if any(own is None for own in seen):
         return None
     return {
         "start": column.start,
@@ -50,15 +52,22 @@ def column_of(column: Column) -> dict[str, Any] | None:
         "low": column.low_bin,
         "raw": _floats(column.raw),
         "boosted": None if column.codes_boosted is None else _floats(column.boosted),
-        "mark": [price / SCALE for price in mark if price is not None],
+        "mark": [own / SCALE for own in seen if own is not None],
         "seed": column.is_seed,
         "gap": column.has_gap,
     }
 
 
 def columns_of(columns: Iterable[Column]) -> list[dict[str, Any]]:
-    """Those of them that can be drawn."""
-    return [wire for column in columns if (wire := column_of(column)) is not None]
+    """Those of them that can be drawn; where one saw no mark price, the last one known stands in."""
+    told: list[dict[str, Any]] = []
+    price: int | None = None
+    for column in columns:
+        wire = column_of(column, price)
+        if wire is not None:
+            told.append(wire)
+        price = price if column.mark_close is None else column.mark_close
+    return told
 
 
 def liquidation_of(mark: LiquidationMark) -> dict[str, Any]:
