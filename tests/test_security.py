@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -31,10 +32,9 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpic
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
-def nodes() -> Iterator[tuple[Path, ast.AST]]:
-    for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text())):
-            yield path, node
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    return [(path, node) for path in CODE for node in ast.walk(ast.parse(path.read_text()))]
 
 
 def test_nothing_we_read_is_executed_or_unpickled() -> None:
