@@ -1,7 +1,7 @@
 """A server that does nothing but send prepared messages, in a process of its own: never the bottleneck (see `ceiling`).
 
-`python -m benchmarks.blaster SPEC` with SPEC as JSON; prints its port, serves one client after the other until killed.
-Answers subscribes, and begins to send once as many topics are asked for as the spec says. Over TLS each message is one
+`python -m benchmarks.blaster SPEC` with SPEC as JSON; prints its port and serves until killed, over as many
+connections as the client makes. Answers subscribes, and begins to send once as many topics are asked for as the spec says. Over TLS each message is one
 record, as the venue's server is assumed to write. With a rate each message is its own segment, and its time of sending
 is noted.
 """
@@ -15,8 +15,10 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,66 +110,94 @@ def _unmask(content: bytes) -> tuple[list[bytes], bytes]:
     return found, content
 
 
-def converse(pipe: Pipe, spec: Spec) -> bool:
-    """Handshake and subscribes; False where the client left."""
-    request = b""
-    while b"\r\n\r\n" not in request:
-        received = pipe.receive()
-        if not received:
-            return False
-        request += received
-    head, _, rest = request.partition(b"\r\n\r\n")
-    if b"upgrade: websocket" not in head.lower():
-        body = b'{"retCode":0,"result":{"list":[]}}'
-        pipe.socket.sendall(
-            pipe.pack(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-        )
-        return False
-    key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
-    accept = base64.b64encode(hashlib.sha1(key.split(b":", 1)[1].strip() + GUID).digest())
-    pipe.socket.sendall(
-        pipe.pack(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
-    )
-    topics = 0
-    while topics < spec.topics:
-        texts, rest = _unmask(rest)
-        for text in texts:
-            sent = json.loads(text)
-            topics += len(sent.get("args", []))
-            answer = {
-                "success": True,
-                "ret_msg": "",
-                "conn_id": "b",
-                "req_id": sent.get("req_id", ""),
-                "op": sent["op"],
-            }
-            pipe.socket.sendall(pipe.pack(frame(json.dumps(answer).encode())))
-        if topics < spec.topics:
+class Client:
+    """A connection that subscribes; read by a thread of its own until it leaves."""
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext | None, enough: Callable[[], None]) -> None:
+        self.connection = connection
+        self.context = context
+        self.topics: list[str] = []
+        self.pipe: Pipe | None = None
+        self._enough = enough
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            self.pipe = Pipe(self.connection, self.context)
+            if self._shake():
+                self._listen()
+        except OSError:
+            pass
+
+    def _shake(self) -> bool:
+        pipe = self.pipe
+        assert pipe is not None
+        request = b""
+        while b"\r\n\r\n" not in request:
             received = pipe.receive()
             if not received:
                 return False
+            request += received
+        head, _, self._rest = request.partition(b"\r\n\r\n")
+        key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
+        accept = base64.b64encode(hashlib.sha1(key.split(b":", 1)[1].strip() + GUID).digest())
+        answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        self.connection.sendall(pipe.pack(answer + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"))
+        return True
+
+    def _listen(self) -> None:
+        pipe = self.pipe
+        assert pipe is not None
+        rest = self._rest
+        while True:
+            texts, rest = _unmask(rest)
+            for text in texts:
+                sent = json.loads(text)
+                if sent["op"] != "subscribe":
+                    continue
+                done = {
+                    "success": True,
+                    "ret_msg": "",
+                    "conn_id": "b",
+                    "req_id": sent.get("req_id", ""),
+                    "op": "subscribe",
+                }
+                self.connection.sendall(pipe.pack(frame(json.dumps(done).encode())))
+                self.topics += sent["args"]
+                self._enough()
+            received = pipe.receive()
+            if not received:
+                return
             rest += received
-    time.sleep(spec.hold)
-    return True
 
 
-def blast(pipe: Pipe, frames: list[bytes]) -> None:
+def route(contents: list[bytes], clients: list[Client]) -> list[Pipe]:
+    """The connection of each message: the one that asked for its topic."""
+    pipes = [client.pipe for client in clients if client.pipe is not None]
+    if len(pipes) == 1:
+        return pipes * len(contents)
+    owner = {topic: client.pipe for client in clients for topic in client.topics}
+    return [owner[content[10 : content.index(b'"', 10)].decode()] for content in contents]  # type: ignore[misc]
+
+
+def blast(pipes: list[Pipe], frames: list[bytes]) -> None:
     """As fast as they are taken."""
-    parts: list[bytes] = []
+    parts: dict[Pipe, list[bytes]] = {pipe: [] for pipe in pipes}
     size = 0
-    for content in frames:
-        parts.append(pipe.pack(content))
-        size += len(parts[-1])
+    for pipe, content in zip(pipes, frames, strict=True):
+        packed = pipe.pack(content)
+        parts[pipe].append(packed)
+        size += len(packed)
         if size >= CHUNK:
-            pipe.socket.sendall(b"".join(parts))
-            parts, size = [], 0
-    pipe.socket.sendall(b"".join(parts))
+            for one, waiting in parts.items():
+                one.socket.sendall(b"".join(waiting))
+                waiting.clear()
+            size = 0
+    for one, waiting in parts.items():
+        one.socket.sendall(b"".join(waiting))
 
 
-def pace(pipe: Pipe, frames: list[bytes], phases: list[tuple[float, float]], times: array[int]) -> None:
+def pace(pipes: list[Pipe], frames: list[bytes], phases: list[tuple[float, float]], times: array[int]) -> None:
     """At a rate, each message its own segment; what is late is sent at once."""
     at = 0
     begun = time.monotonic()
@@ -177,9 +207,9 @@ def pace(pipe: Pipe, frames: list[bytes], phases: list[tuple[float, float]], tim
             ahead = due - time.monotonic()
             if ahead > 0.0002:
                 time.sleep(ahead - 0.0001)
-            content = pipe.pack(frames[at])
+            content = pipes[at].pack(frames[at])
             times.append(time.monotonic_ns())
-            pipe.socket.sendall(content)
+            pipes[at].socket.sendall(content)
             at += 1
             due += 1 / rate
         begun += seconds
@@ -187,37 +217,46 @@ def pace(pipe: Pipe, frames: list[bytes], phases: list[tuple[float, float]], tim
 
 def main() -> None:
     spec = msgspec.json.decode(sys.argv[1], type=Spec)
-    frames = [frame(message) for message in messages.read(Path(spec.path))]
+    contents = messages.read(Path(spec.path))
+    frames = [frame(message) for message in contents]
     context = None
     if spec.certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(spec.certificate)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     print(listener.getsockname()[1], flush=True)
-    while True:
-        connection, _ = listener.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            pipe = Pipe(connection, context)
-            if not converse(pipe, spec):
-                continue
-            phases = spec.bursts or ([(1e9, spec.rate)] if spec.rate else [])
-            times: array[int] = array("q")
-            begun, cpu = time.monotonic(), time.process_time()
-            if phases:
-                pace(pipe, frames, phases, times)
-            else:
-                blast(pipe, frames)
-            took: dict[str, Any] = {"wall": time.monotonic() - begun, "cpu": time.process_time() - cpu}
-            if spec.times is not None:
-                Path(spec.times).write_bytes(times.tobytes())
-            print(json.dumps(took), flush=True)
-            while pipe.receive():
-                pass
-        except OSError:
-            pass
-        finally:
-            connection.close()
+    clients: list[Client] = []
+    ready = threading.Event()
+
+    def enough() -> None:
+        if sum(len(client.topics) for client in clients) >= spec.topics:
+            ready.set()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            clients.append(Client(connection, context, enough))
+
+    threading.Thread(target=accept, daemon=True).start()
+    ready.wait()
+    time.sleep(spec.hold)
+    pipes = route(contents, clients)
+    phases = spec.bursts or ([(1e9, spec.rate)] if spec.rate else [])
+    times: array[int] = array("q")
+    begun, cpu = time.monotonic(), time.process_time()
+    try:
+        if phases:
+            pace(pipes, frames, phases, times)
+        else:
+            blast(pipes, frames)
+    except OSError as error:
+        print(f"the client left: {error}", file=sys.stderr)
+    took: dict[str, Any] = {"wall": time.monotonic() - begun, "cpu": time.process_time() - cpu}
+    if spec.times is not None:
+        Path(spec.times).write_bytes(times.tobytes())
+    print(json.dumps(took), flush=True)
+    threading.Event().wait()  # until killed: the connections stay open
 
 
 if __name__ == "__main__":

@@ -88,7 +88,10 @@ def main() -> None:
             idle = 0.0 if source.statistics.messages != last else idle + 0.05
             last = source.statistics.messages
         wall = time.monotonic() - begun
-        await trio.sleep(spec.linger)
+        last = -1
+        while last != source.statistics.messages:  # answers were counted too: until nothing more comes
+            last = source.statistics.messages
+            await trio.sleep(spec.linger)
         while any(s.depth for s in service.ring.statistics().sinks):  # noqa: ASYNC110
             await trio.sleep(0.02)
         result.update(

@@ -272,7 +272,7 @@ def dbn_of(trades: Any) -> tuple[int, float, float]:
     begun = time.process_time()
     out = io.BytesIO()
     metadata = dbn.Metadata(
-        dataset="XNAS.ITCH", start=0, stype_out=dbn.SType.INSTRUMENT_ID, schema=dbn.Schema.TRADES, symbols=["X"],
+        dataset="XNAS.ITCH", start=0, stype_in=dbn.SType.RAW_SYMBOL, stype_out=dbn.SType.INSTRUMENT_ID, schema=dbn.Schema.TRADES, symbols=["X"],
         partial=[], not_found=[], mappings=[],
     )  # fmt: skip
     out.write(metadata.encode())
