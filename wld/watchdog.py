@@ -57,12 +57,24 @@ class _Watch:
                 return
             if self._answered.wait(BLOCKED_S):
                 continue
-            owner, stack = self._look()
-            level = logging.ERROR if owner != NOBODY else logging.WARNING
-            log.log(level, "%s blocks the event loop, %.1f s so far; everything waits: %s", owner, BLOCKED_S, stack)
-            self._answered.wait()  # ends with the block, or with `stop`
+            if self._stop.is_set():
+                return  # the run ended between the question and its answer
+            owner = self._tell(asked)
             if not self._stop.is_set():
                 log.warning("%s blocked the event loop for %.1f s", owner, time.monotonic() - asked)
+
+    def _tell(self, asked: float) -> str:
+        """Say who holds the loop, looking again while it is nobody known; returns with the end of it, or with `stop`."""
+        told = None
+        while True:
+            owner, stack = self._look()
+            if owner != told:
+                level = logging.ERROR if owner != NOBODY else logging.WARNING
+                so_far = time.monotonic() - asked
+                log.log(level, "%s blocks the event loop, %.1f s so far; everything waits: %s", owner, so_far, stack)
+                told = owner
+            if self._answered.wait(None if owner != NOBODY else BLOCKED_S):
+                return owner
 
     def _look(self) -> tuple[str, str]:
         frame = sys._current_frames().get(self._thread_id)
