@@ -166,6 +166,9 @@ def _count(value: int | None, name: str, topic: str) -> int | None:
 def _symbol(text: str, topic: str) -> str:
     if not text or len(text) > _MAX_SYMBOL or not text.isascii() or not text.isprintable():
         raise RemoteProtocolError("fields", f"{topic}: not a symbol: {text[:_MAX_SYMBOL]!r}")
+    named = topic.rpartition(".")[2]
+    if text != named and not text.startswith(f"{named}-"):  # an option's trades come under its base coin
+        raise RemoteProtocolError("fields", f"{topic}: a message of {text}")
     return text
 
 
