@@ -45,9 +45,13 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     symbols: tuple[str, ...] | None = None
     """None: the default of the source (WLDUSDT live, all for recorded input); `all` alone: every listed one."""
     topics: tuple[str, ...] = TOPICS
+    """What is followed of each symbol."""
     depth: int = 50
+    """Levels a side of the order book that is followed: 1, 50, 200, 500 or 1000, as far as the venue offers them."""
     testnet: bool = False
+    """Follow the venue's testnet."""
     rest_url: str | None = None
+    """Base of the REST interface; unset: the venue's, or the host of a ws:// or wss:// source."""
     transport: str = "native"
     """`native`, or `trio-websocket`: slower, and the reference."""
     wait: float = 0.0
@@ -67,26 +71,36 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connection_hold: float = 10.0
     """Seconds that a line ahead waits for one behind before what is between becomes a Gap."""
     ping_interval: float = 20.0
+    """Seconds between heartbeats, as the venue asks."""
     pong_timeout: float = 10.0
+    """Seconds after a heartbeat in which anything must come, or the connection is given up."""
     silence_timeout: float = 30.0
     """Seconds without a book or ticker message before that topic is taken for dead."""
     first_data_timeout: float = 10.0
+    """Seconds after an acknowledgement in which a topic's first snapshot must come, or it is asked for again."""
     connect_timeout: float = 10.0
+    """Seconds for TCP, TLS and the WebSocket's handshake together."""
     backoff_initial: float = 0.5
+    """Seconds before the first reconnect; doubled each time, and drawn between half and all of it."""
     backoff_max: float = 60.0
+    """Seconds between reconnects at most."""
     max_message_bytes: int = 32 * 1024 * 1024
     """A longer message ends the connection; the longest that the venue sends are some 180 KB."""
     subscribe_batch: int = 10
     """Topics in one subscribe request."""
     instrument_interval: float = 3600.0
+    """Seconds between readings of the instruments over REST."""
     speed: float | str | None = None
     """Of a replay: 1 is the recorded pace, `10x` ten times it, `max` as fast as the sinks take it; None: 1 with a
     screen, else max."""
     shard: str | None = None
     """`I/N`: only this part of the symbols, into a folder of its own."""
     sim_seed: int = 7
+    """Of the simulated exchange: the same seed, the same luck."""
     sim_rate: float = 1.0
+    """Of the simulated exchange: 1 is a normal day, 10 ten times the flow."""
     sim_faults: tuple[str, ...] = ()
+    """Of the simulated exchange, such as drop@5; `wld sim --help` lists them."""
 
 
 class RingConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +122,7 @@ class ScreenConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ascii: bool | None = None
     """None: by the locale."""
     mouse: bool = False
+    """The wheel zooms and a click inspects; off, the terminal's own selection works."""
     directory: str = "."
     """Where the `w` key writes."""
     hold: bool = True
@@ -118,6 +133,7 @@ class SinkTable(Struct, frozen=True, forbid_unknown_fields=True):
     """What the engine takes in every sink's table."""
 
     enabled: bool = False
+    """Run this sink; `--sinks` replaces the set."""
     isolate: bool = False
     """Run it in a process of its own, where nothing it does matters to the rest."""
     isolate_memory_mb: Annotated[int, Meta(ge=64)] | None = None
@@ -136,15 +152,21 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     isolated: dict[str, int | None] = field(default_factory=dict)
     """Sinks that run in a process of their own, each with its limit of memory in MB or None."""
     data_dir: str = "data/history"
+    """Where tapes are written and looked for."""
     duration: float | None = None
     """Seconds; None: until a signal."""
     workers: int = 1
     """Processes that share the symbols and nothing else."""
     drain_timeout: float = 10.0
+    """Seconds that sinks have after a stop to take what was published."""
     status_interval: float = 60.0
+    """Seconds between two status lines."""
     log_level: str = "info"
+    """debug, info, warning or error."""
     log_format: str = "text"
+    """text, or json: an object a line."""
     log_file: str | None = None
+    """Log to this file only; unset: to standard error."""
     origins: dict[str, str] = field(default_factory=dict)
     """Where dotted keys came from, for errors; "" for the file."""
 

@@ -41,6 +41,7 @@ class ParquetConfig(Struct, frozen=True, forbid_unknown_fields=True):
     datasets: tuple[Literal["trades", "depth", "liquidations", "tickers", "gaps", "repairs", "instruments"], ...] = (
         DATASETS
     )
+    """What is kept."""
     roll_interval: Seconds = 60.0
     """Seconds from event to file at most: what a kill of the process may cost the lake (not the tape)."""
     roll_rows: Annotated[int, Meta(ge=1_000)] = 1_000_000

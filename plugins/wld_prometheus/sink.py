@@ -26,6 +26,7 @@ class PrometheusConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """`[sinks.prometheus]`."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback lets others on the network read the metrics."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464
     """0: any free one, named in the log. Part i of the symbols (`--workers`, `--shard`) takes the port i - 1 above."""
 

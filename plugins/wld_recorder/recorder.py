@@ -30,6 +30,7 @@ class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     directory: str | None = None
     """None: the run's data directory."""
     rotate_minutes: int = 60
+    """A new segment begins at each multiple of so many minutes, UTC."""
     flush_interval: float = 1.0
     """At most so much is lost to a kill of the process."""
     sync_interval: float = 5.0

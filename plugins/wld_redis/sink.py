@@ -35,6 +35,7 @@ class RedisConfig(Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[float, Meta(ge=0.001, le=60)] = 0.1
     """Events gather for so long, or until `block_events` have come: one entry holds them."""
     block_events: Annotated[int, Meta(ge=1, le=20_000)] = 2_000
+    """Events of one entry at most."""
     max_entries: Annotated[int, Meta(ge=10)] = 36_000
     """The stream's length; older entries go. At the default interval an hour."""
     checkpoint_interval: Positive = 30.0
