@@ -110,7 +110,17 @@ _Entry = tuple[Any, int, tuple[int | None, int], int, bool]
 class _View:
     """One line's standing in one topic."""
 
-    __slots__ = ("attached", "cursor", "floor", "held", "is_renewed", "skipped", "subscribed", "subscribed_sent")
+    __slots__ = (
+        "attached",
+        "cursor",
+        "floor",
+        "held",
+        "is_asked",
+        "is_renewed",
+        "skipped",
+        "subscribed",
+        "subscribed_sent",
+    )
 
     def __init__(self) -> None:
         self.subscribed = False
@@ -123,6 +133,8 @@ class _View:
         self.floor = 0
         self.held: list[_Item] = []
         self.skipped: dict[Any, int] = {}
+        self.is_asked = False
+        """A fresh snapshot was asked for and has not come."""
         self.is_renewed = False
         """Being subscribed anew: its messages are left out until the venue confirms."""
 
@@ -466,6 +478,8 @@ class Arbiter:
         return out
 
     def _take(self, topic: _Topic, line: int, view: _View, item: _Item) -> list[Event]:
+        if item.is_snapshot:
+            view.is_asked = False
         if view.attached:
             return self._walk(topic, line, view, item)
         if view.held:
@@ -702,7 +716,20 @@ class Arbiter:
             self._resync(line, topic)
 
     def _resync(self, line: int, topic: _Topic) -> None:
-        """Ask for a fresh subscription; its snapshot waits for the others, if others cover the topic."""
+        """Ask for a fresh subscription; its snapshot waits for the others, if others cover the topic.
+
+        Where none does, what is missed until a book's snapshot is a hole like any other.
+        """
+        own = topic.views[line]
+        if own.is_asked:
+            return
+        if topic.is_strict and not any(v.attached for other, v in topic.views.items() if other != line):
+            if any(view.held for view in topic.views.values()):
+                return  # another line is about to take over
+            if own.attached:
+                self._detach(topic, line)
+                topic.hole = (GapReason.UPDATE_ID, topic.last_time)
+        own.is_asked = topic.is_strict
         if any(view.attached for other, view in topic.views.items() if other != line):
             self._detach(topic, line)
             view = topic.views[line]
