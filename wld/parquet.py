@@ -18,6 +18,7 @@ from wld.errors import TapeError
 from wld.tape import export_parquet
 from wld.tape.fields import DATASETS as _KINDS
 from wld.tape.fields import fields_of, receive_times
+from wld.tape.fields import file_name as file_name
 from wld.tape.table import Collector, by_symbol
 
 DATASETS: tuple[str, ...] = tuple(_KINDS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import hashlib
 import math
 import os
 import re
@@ -20,17 +19,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from wld import Batch, ConfigError
-from wld.parquet import Frame, frames_of, write_table
+from wld.parquet import Frame, file_name, frames_of, write_table
 
 HOUR_NS = 3_600_000_000_000
 WORK_NAME = ".work"
 """Where files are made; no reader looks in here, and a start empties it."""
-MOST_NAME = 200
 _LOCK_NAME = ".lock"
 _EXCHANGE = 2
 _AT_FDCWD = -100
@@ -165,17 +162,11 @@ class Lake:
 
 
 def _by_hour(frame: Frame) -> Iterator[tuple[Key, Any]]:
-    symbol = _folder_name(frame.symbol)
+    symbol = file_name(frame.symbol)
     hours = frame.receive_times // HOUR_NS
     edges = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(hours)]
     for start, end in pairwise(edges):
         yield (frame.dataset, symbol, int(hours[start])), frame.table.slice(start, end - start)
-
-
-def _folder_name(symbol: str) -> str:
-    """As Hive writes it: whatever is not plain is percent-encoded, so that no symbol leads elsewhere."""
-    name = quote(symbol, safe="")
-    return name if len(name) <= MOST_NAME else f"{name[:100]}~{hashlib.sha256(symbol.encode()).hexdigest()}"
 
 
 def _hour_name(hour: int) -> str:

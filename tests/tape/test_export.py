@@ -25,6 +25,7 @@ from tests.exchange.test_serve import recording
 from wld.tape import export_hftbacktest, export_parquet, show
 from wld.tape.export import export
 from wld.tape.export_hftbacktest import EVENT_DTYPE, EXCHANGE, LOCAL, _Order
+from wld.testing import make_trade
 
 T0 = 1_764_000_000_000_000_000
 DAY = "2025-11-24"
@@ -449,3 +450,14 @@ def test_hftbacktest_validates_and_runs_over_its_export(tape: Path, tmp_path: Pa
     assert book.best_bid is not None
     assert book.best_ask is not None
     assert found["seen"][-1] == [book.best_bid[0] / 1e8, book.best_ask[0] / 1e8]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "structs", "hftbacktest"])
+@pytest.mark.parametrize("symbol", ["../../../OUT", "/OUT", "..", "A/B", "x" * 300])
+def test_no_symbol_of_a_stranger_leads_out_of_the_folder(tmp_path: Path, form: str, symbol: str) -> None:
+    tape = write(tmp_path / "tape", [make_trade(symbol)])
+    out = tmp_path / "deep" / "er" / "out"
+    export([str(tape)], out, form)
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and tape not in path.parents]
+    assert written
+    assert all(out in path.resolve().parents for path in written)

@@ -10,7 +10,7 @@ import numpy as np
 
 from wld.tape.export import Unit, join_pieces, piece
 from wld.tape.fields import DATASETS as KINDS
-from wld.tape.fields import Field, Meaning, fields_of
+from wld.tape.fields import Field, Meaning, fields_of, file_name
 from wld.tape.table import Table
 from wld.units import ABSENT, SCALE, format_fixed
 
@@ -28,7 +28,7 @@ class Writer:
     def add(self, dataset: str, symbol: str, part: Table) -> int:
         """Write one symbol's table."""
         fields = fields_of(part)
-        name = f"{symbol or 'all'}_{dataset}.csv"
+        name = f"{file_name(symbol) or 'all'}_{dataset}.csv"
         columns = [_texts(field, self._unit.numbers) for field in fields]
         text = "\n".join(map(",".join, zip(*columns, strict=True)))
         mode = "ab"

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from wld.tape import layout, table
 from wld.tape.export import Unit, join_pieces, piece
+from wld.tape.fields import file_name
 from wld.tape.reader import open_tape
 from wld.tape.table import Table
 from wld.units import ABSENT, SCALE
@@ -87,7 +88,7 @@ class Writer:
             cut = len(rows) if before is None else int(np.searchsorted(numbers, before))
             days = rows["local_ts"][:cut] // _DAY_NS
             for day in np.unique(days).tolist():
-                name = f"{symbol}_{str(np.datetime64(day, 'D')).replace('-', '')}.rows"
+                name = f"{file_name(symbol)}_{str(np.datetime64(day, 'D')).replace('-', '')}.rows"
                 mode = "ab" if name in self._begun else "wb"  # a unit may run twice: begin afresh
                 self._begun.add(name)
                 with piece(self._unit, name).open(mode) as file:
@@ -183,7 +184,8 @@ def _opening(raw: Path, rows: Any, units: Sequence[Unit]) -> Rows:
     if not len(books) or kinds[books[0]] == CLEAR:
         return empty
     paths = list(dict.fromkeys(path for unit in units for path in unit.paths))
-    symbol = raw.stem.rpartition("_")[0]
+    named = raw.stem.rpartition("_")[0]
+    symbol = next((s for s in open_tape([Path(path) for path in paths]).symbols if file_name(s) == named), named)
     first = int(rows["local_ts"][0])
     book = open_tape([Path(path) for path in paths]).book_at(first - 1, symbol)
     if not book.is_valid:

@@ -16,7 +16,7 @@ import numpy as np
 from wld.errors import ConfigError, TapeError
 from wld.tape.export import Unit
 from wld.tape.fields import DATASETS as KINDS
-from wld.tape.fields import Field, Meaning, fields_of, receive_times
+from wld.tape.fields import Field, Meaning, fields_of, file_name, receive_times
 from wld.tape.table import Table
 from wld.units import ABSENT, PLACES, SCALE
 
@@ -78,7 +78,7 @@ class Writer:
         del self._rows[key]
         folder = Path(self._unit.folder) / dataset
         if dataset not in ("gaps", "repairs"):  # theirs may be None: it stays a column
-            folder /= f"symbol={symbol}"
+            folder /= f"symbol={file_name(symbol)}"
             if "symbol" in frame.column_names:
                 frame = frame.drop_columns(["symbol"])
         folder /= f"day={np.datetime64(day, 'D')}"

@@ -23,6 +23,7 @@ from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError
 from wld.events import AggressorSide, BookDelta, BookSnapshot, Level, Liquidation, PositionSide, Ticker, Trade
 from wld.tape.export import Progress, Unit, UnitResult
+from wld.tape.fields import file_name
 from wld.tape.reader import open_tape
 from wld.units import INT64_MAX, INT64_MIN
 
@@ -55,7 +56,7 @@ def run_unit(unit: Unit, progress: Progress) -> UnitResult:
                 files.pop(next(iter(files))).close()
             mode = "ab" if symbol in begun else "wb"  # a unit may run twice: begin afresh
             begun.add(symbol)
-            file = files[symbol] = cast(BinaryIO, (folder / f"{symbol}.bin").open(mode))
+            file = files[symbol] = cast(BinaryIO, (folder / f"{file_name(symbol)}.bin").open(mode))
         file.write(record)
 
     try:

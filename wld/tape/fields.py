@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -28,6 +30,7 @@ DATASETS: dict[str, int] = {
     "instruments": layout.INSTRUMENT,
 }
 """Name of a dataset, and the kind of event in it."""
+_MOST_NAME = 200
 
 
 class Meaning(Enum):
@@ -217,3 +220,12 @@ def receive_times(fields: Sequence[Field]) -> npt.NDArray[np.int64]:
     """The receive time of each row."""
     values = next(field.values for field in fields if field.name == "receive_time")
     return np.asarray(values, np.int64)
+
+
+def file_name(symbol: str) -> str:
+    """A symbol as part of a file's name, as Hive writes it: what is not plain is percent-encoded, what is long is cut.
+
+    A tape may come from a stranger: no symbol leads out of the folder, and two symbols have two names.
+    """
+    name = quote(symbol, safe="")
+    return name if len(name) <= _MOST_NAME else f"{name[:100]}~{hashlib.sha256(symbol.encode()).hexdigest()}"
