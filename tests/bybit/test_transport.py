@@ -330,3 +330,16 @@ async def test_a_wait_gathers_messages_that_come_one_by_one(kind: tuple[str, str
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/", "ws://127.0.0.1:1/"])
 async def test_native_says_what_is_wrong_with_an_address(url: str) -> None:
     await refused(url, "native", "cannot connect")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_waiting_for_company_loses_nothing_that_comes_between_two_reads(transport: str) -> None:
+    async def behaviour(server: Server) -> None:
+        await server.accept()
+        for i in range(40):
+            await server.say(TextMessage(f"message {i}"))
+            await trio.sleep(0.002)
+        await server.hear()
+
+    async with serving(behaviour) as url, connected(url, transport, wait=0.005) as stream:
+        assert await messages(stream, 40) == [f"message {i}" for i in range(40)]

@@ -381,9 +381,11 @@ class _TrioWebSocketStream:
         """Collect messages until the connection ends; runs beside the reader."""
         while self._failure is None:
             try:
-                self._gathered.append(await self._next())
+                message = await self._next()
             except RetryableSourceError as error:
                 self._failure = error
+            else:
+                self._gathered.append(message)  # only now: `receive` may have taken the list meanwhile
             self._arrival.set()
             while len(self._gathered) >= _QUEUE:
                 self._room = trio.Event()
