@@ -55,6 +55,21 @@ def test_each_form_alone_is_exact(flags: int, values: list[int]) -> None:
     assert reader.at == reader.end
 
 
+@settings(deadline=None, max_examples=60)
+@given(blocks=st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=6))
+def test_what_another_block_chose_never_changes_what_is_read_back(blocks: list[tuple[list[int], list[int]]]) -> None:
+    choices = codec.Choices()
+    for values, others in blocks:
+        # Long enough to be asked and to follow: what was best for the block before may be the worst for this one.
+        columns: dict[str, codec.Column] = {}
+        for name, some in (("event_time", others), ("sent_time", values)):
+            columns[name] = np.resize(np.array(some or [0], np.int64), 1500)
+        payload = codec.encode_columns(columns, pack=True, choices=choices).payload
+        read = codec.decode_columns(payload)
+        for name, column in columns.items():
+            assert np.array_equal(read[name], column)
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(INT64, st.none() | INT64, st.integers(0, 10**9)), min_size=1, max_size=40))
 def test_a_column_kept_against_its_sibling_comes_back_equal(rows: list[tuple[int, int | None, int]]) -> None:

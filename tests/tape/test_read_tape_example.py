@@ -87,9 +87,9 @@ def test_it_reads_each_way_of_keeping_levels(events: list[tuple[list[Any], list[
     }
     prices, sizes = (np.array([level[i] for level in levels], np.int64) for i in (0, 1))
     runs = codec._runs(np.array(counts["bid_count"], np.int64), np.array(counts["ask_count"], np.int64), len(levels))
-    body = codec._pack_prices(prices, runs)
+    body = codec._pack_prices(prices, runs, False, codec.Choices())
     assert READER.level_prices(READER.Bytes(body), len(levels), counts) == prices.tolist()
     done = counts | {"level_price": prices.tolist()}
     for mode in (codec.PLAIN, codec.KNOWN, codec.SORTED):
-        body = codec._sizes(mode, sizes, prices, runs)
+        body = codec._sizes(mode, sizes, prices, runs, codec.Choices())
         assert READER.level_sizes(READER.Bytes(body), len(levels), done) == sizes.tolist()

@@ -158,9 +158,50 @@ def _stream(content: bytes, *, pack: bool = True, thorough: bool = True) -> byte
 # magnitudes.
 
 
-def pack_integers(column: IntColumn, *, minus: tuple[str, IntColumn] | None = None, fast: bool = False) -> bytes:
+class Choices:
+    """Which forms were the smallest in the blocks before: those of a neighbour are not tried anew each time.
+
+    Any form holds any numbers, so a choice that has become a bad one costs bytes, for a few blocks.
+    """
+
+    def __init__(self, place: str = "", known: dict[str, list[int]] | None = None) -> None:
+        self._place = place
+        self._known = {} if known is None else known
+
+    def of(self, part: object) -> Choices:
+        """Those of a part of this: of a symbol, a column, a piece of a column."""
+        return Choices(f"{self._place}/{part}", self._known)
+
+    def recall(self) -> int | None:
+        """What was chosen here lately; None: try again."""
+        kept = self._known.get(self._place)
+        if kept is None or kept[1] == 0:
+            return None
+        kept[1] -= 1
+        return kept[0]
+
+    def note(self, choice: int) -> int:
+        """Remember a choice for some blocks."""
+        self._known[self._place] = [choice, _RELIED]
+        return choice
+
+
+_RELIED = 7
+_MANY = 1024
+"""Fewer rows decide nothing for others, and are quickly tried."""
+
+
+def pack_integers(
+    column: IntColumn,
+    *,
+    minus: tuple[str, IntColumn] | None = None,
+    fast: bool = False,
+    choices: Choices | None = None,
+) -> bytes:
     """The smallest of some forms. `minus` names a sibling column that may be near; `fast` keeps to forms that are
     read back quickly."""
+    if choices is None or len(column) < _MANY:
+        choices = Choices()
     head = b""
     absent = 0
     if len(column) and int(column.min()) == ABSENT:
@@ -169,14 +210,19 @@ def pack_integers(column: IntColumn, *, minus: tuple[str, IntColumn] | None = No
         head = _bits(there)
         column = column[there]
         minus = (minus[0], minus[1][there]) if minus else None
-    flags, body = _numbers(column, fast)
-    best = bytes([absent | flags]) + head + body
-    if minus is not None and len(column):
+    is_minus = choices.of("minus").recall() if minus is not None and len(column) else 0
+    best = b""
+    if not is_minus:
+        flags, body = _numbers(column, fast, choices.of("own"))
+        best = bytes([absent | flags]) + head + body
+    if minus is not None and len(column) and is_minus != 0:
         # Where the sibling is absent the difference is far off, and then this is not the smallest.
-        flags, body = _numbers(_less(column, minus[1]), fast)
+        flags, body = _numbers(_less(column, minus[1]), fast, choices.of("less"))
         name = minus[0].encode()
         other = bytes([absent | MINUS | flags]) + head + bytes([len(name)]) + name + body
-        best = min(best, other, key=len)
+        if is_minus is None:
+            is_minus = choices.of("minus").note(int(len(other) < len(best)))
+        best = other if is_minus else best
     return best
 
 
@@ -202,11 +248,23 @@ _TRIED = (
 _TRIED_FAST = (0, DELTA)
 
 
-def _numbers(values: IntColumn, fast: bool) -> tuple[int, bytes]:
-    """(flags, body) of the smallest form, chosen by the beginning of a long column."""
+def _numbers(values: IntColumn, fast: bool, choices: Choices) -> tuple[int, bytes]:
+    """(flags, body) of the smallest form, chosen by the beginning of a long column, or as in the block before."""
     count = len(values)
     if not count or int(values.min()) == int(values.max()):
         return 0, _form(values, 0)
+    best = choices.recall()
+    if best is None:
+        best = choices.note(_smallest(values, fast))
+    if best & CHANGES:
+        changes = _changes(values)
+        return best, _bits(changes) + _form(values[changes], best & ~CHANGES)
+    return best, _form(values, best)
+
+
+def _smallest(values: IntColumn, fast: bool) -> int:
+    """The flags of the smallest form of the beginning."""
+    count = len(values)
     sample = values if count <= _SAMPLE else values[:_SAMPLE]
     forms = _TRIED_FAST if fast else _TRIED
     changes = _changes(sample)
@@ -220,11 +278,7 @@ def _numbers(values: IntColumn, fast: bool) -> tuple[int, bytes]:
         mask = len(_bits(changes))
         for flags in (0, DELTA):
             tried[flags | CHANGES] = mask + len(_form(few, flags, False))
-    best = min(tried, key=tried.__getitem__)
-    if best & CHANGES:
-        changes = _changes(values)
-        return best, _bits(changes) + _form(values[changes], best & ~CHANGES)
-    return best, _form(values, best)
+    return min(tried, key=tried.__getitem__)
 
 
 _SAMPLE = 4096
@@ -467,13 +521,16 @@ def _runs(bid_count: IntColumn, ask_count: IntColumn, levels: int) -> _Runs:
     return _Runs(is_bid, starts_run)
 
 
-def _pack_prices(prices: IntColumn, runs: _Runs, fast: bool = False) -> bytes:
+def _pack_prices(prices: IntColumn, runs: _Runs, fast: bool, choices: Choices) -> bytes:
     """The first price of each run (bids, then asks), and the steps outwards from it."""
-    parts = [pack_integers(prices[runs.starts_run & side], fast=fast) for side in (runs.is_bid, ~runs.is_bid)]
+    parts = [
+        pack_integers(prices[runs.starts_run & side], fast=fast, choices=choices.of(i))
+        for i, side in enumerate((runs.is_bid, ~runs.is_bid))
+    ]
     steps = np.zeros(len(prices), np.int64)
     steps[1:] = _less(prices[1:], prices[:-1])
     np.negative(steps, out=steps, where=runs.is_bid)
-    parts.append(pack_integers(steps[~runs.starts_run], fast=fast))
+    parts.append(pack_integers(steps[~runs.starts_run], fast=fast, choices=choices.of("steps")))
     return b"".join(parts)
 
 
@@ -517,29 +574,33 @@ def _by_price(prices: IntColumn, is_bid: _Bits) -> tuple[IntColumn, _Bits]:
     return order, first
 
 
-def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs, fast: bool) -> bytes:
+def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs, fast: bool, choices: Choices) -> bytes:
     if fast or len(sizes) < _SMALL:
-        return bytes([PLAIN]) + pack_integers(sizes, fast=fast)
-    modes: tuple[int, ...] = (PLAIN, KNOWN, SORTED)
-    if len(sizes) > 2 * _SAMPLE:
+        return bytes([PLAIN]) + pack_integers(sizes, fast=fast, choices=choices)
+    if len(sizes) <= 2 * _SAMPLE:
+        return min((_sizes(mode, sizes, prices, runs, Choices()) for mode in (PLAIN, KNOWN, SORTED)), key=len)
+    mode = choices.of("mode").recall()
+    if mode is None:
         # Whole runs of the beginning decide.
         few = int(np.flatnonzero(runs.starts_run[: 2 * _SAMPLE])[-1])
         part = _Runs(runs.is_bid[:few], runs.starts_run[:few])
-        modes = (min(modes, key=lambda mode: len(_sizes(mode, sizes[:few], prices[:few], part))),)
-    return min((_sizes(mode, sizes, prices, runs) for mode in modes), key=len)
+        tried = {m: len(_sizes(m, sizes[:few], prices[:few], part, Choices())) for m in (PLAIN, KNOWN, SORTED)}
+        mode = choices.of("mode").note(min(tried, key=tried.__getitem__))
+    return _sizes(mode, sizes, prices, runs, choices.of(mode))
 
 
-def _sizes(mode: int, sizes: IntColumn, prices: IntColumn, runs: _Runs) -> bytes:
+def _sizes(mode: int, sizes: IntColumn, prices: IntColumn, runs: _Runs, choices: Choices) -> bytes:
     if mode == PLAIN:
-        return bytes([PLAIN]) + pack_integers(sizes)
+        return bytes([PLAIN]) + pack_integers(sizes, choices=choices)
     order, first = _by_price(prices, runs.is_bid)
     zero = sizes == 0
     if mode == SORTED:
         by_price = sizes[order]
-        return bytes([SORTED]) + _bits(zero) + pack_integers(by_price[by_price != 0])
+        return bytes([SORTED]) + _bits(zero) + pack_integers(by_price[by_price != 0], choices=choices)
     before, known = _before(sizes, zero, order, first)
-    deltas = pack_integers(_less(sizes, before)[known])
-    return bytes([KNOWN]) + _bits(zero) + deltas + pack_integers(sizes[~zero & ~known])
+    deltas = pack_integers(_less(sizes, before)[known], choices=choices.of("deltas"))
+    news = pack_integers(sizes[~zero & ~known], choices=choices.of("news"))
+    return bytes([KNOWN]) + _bits(zero) + deltas + news
 
 
 def _before(sizes: IntColumn, zero: _Bits, order: IntColumn, first: _Bits) -> tuple[IntColumn, _Bits]:
@@ -601,9 +662,16 @@ class Encoded(NamedTuple):
     """Bytes that decoding takes at most."""
 
 
-def encode_columns(columns: Mapping[str, Column], *, pack: bool, fast: frozenset[str] = frozenset()) -> Encoded:
-    """Every column with its name. `pack` spends time on size, less for those in `fast`; a column stands after what it
-    is stored against, levels after their counts."""
+def encode_columns(
+    columns: Mapping[str, Column],
+    *,
+    pack: bool,
+    fast: frozenset[str] = frozenset(),
+    choices: Choices | None = None,
+) -> Encoded:
+    """Every column with its name. `pack` spends time on size, less for those in `fast` and where `choices` of blocks
+    before are at hand; a column stands after what it is stored against, levels after their counts."""
+    choices = choices or Choices()
     directory: list[bytes] = [len(columns).to_bytes(2, "little")]
     bodies: list[bytes] = []
     memory = 0
@@ -625,9 +693,9 @@ def encode_columns(columns: Mapping[str, Column], *, pack: bool, fast: frozenset
             runs = runs or _runs(np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"]), len(column))
             prices = np.asarray(columns["level_price"])
             kind, body = (
-                (PRICES, _pack_prices(column, runs, name in fast))
+                (PRICES, _pack_prices(column, runs, name in fast, choices.of(name)))
                 if name == "level_price"
-                else (SIZES, _pack_sizes(column, prices, runs, name in fast))
+                else (SIZES, _pack_sizes(column, prices, runs, name in fast, choices.of(name)))
             )
             memory += _LEVEL_MEMORY * len(column)
         else:
@@ -635,7 +703,8 @@ def encode_columns(columns: Mapping[str, Column], *, pack: bool, fast: frozenset
             minus = None
             if near is not None and not isinstance(near, list) and len(near) == len(column):
                 minus = (NEAR[name], near)
-            kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast)
+            own = choices.of(name)
+            kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast, choices=own)
             memory += _PACKED_MEMORY * len(column)
         label = name.encode()
         directory += (
@@ -659,7 +728,7 @@ def _pack_wide(column: list[Any]) -> bytes | None:
     there = np.array([value is not None for value in column], np.bool_)
     parts = [_bits(there)]
     for half in (low, high):
-        flags, body = _numbers(half, False)
+        flags, body = _numbers(half, False, Choices())
         parts += [bytes([flags]), body]
     return b"".join(parts)
 

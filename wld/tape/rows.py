@@ -44,9 +44,10 @@ def encode_tables(tables: Iterable[Table], *, pack: bool) -> list[Draft]:
     return drafts
 
 
-def encode_table(whole: Table, *, pack: bool, quick: bool = False) -> list[Draft]:
-    """The blocks of one table; `quick` tries fewer forms."""
-    return [draft for chunk in _chunks(whole) for draft in _encode(chunk, pack, quick)]
+def encode_table(whole: Table, *, pack: bool, quick: bool = False, choices: codec.Choices | None = None) -> list[Draft]:
+    """The blocks of one table; `quick` tries fewer forms, `choices` carries those made from block to block."""
+    choices = choices or codec.Choices()
+    return [draft for chunk in _chunks(whole) for draft in _encode(chunk, pack, quick, choices)]
 
 
 def _chunks(whole: Table) -> Iterable[Table]:
@@ -65,7 +66,7 @@ def _chunks(whole: Table) -> Iterable[Table]:
         start = end
 
 
-def _encode(part: Table, pack: bool, quick: bool) -> list[Draft]:
+def _encode(part: Table, pack: bool, quick: bool, choices: codec.Choices) -> list[Draft]:
     many = len(part.symbols) > 1 and (part.kind in table.RARE or "symbol" in part.columns)
     symbol = "" if many else part.symbols[0]
     if len(symbol.encode()) > 0xFFFF:
@@ -77,7 +78,9 @@ def _encode(part: Table, pack: bool, quick: bool) -> list[Draft]:
         if many:
             columns["symbols"] = list(part.symbols)
         fast = frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
-        encoded = codec.encode_columns(columns, pack=pack, fast=fast)
+        encoded = codec.encode_columns(
+            columns, pack=pack, fast=fast, choices=choices.of(part.kind).of(symbol) if pack else None
+        )
         draft = Draft(
             part.kind, layout.COLUMNS, symbol, len(part), encoded.payload, encoded.memory, directory=encoded.directory
         )
@@ -88,7 +91,7 @@ def _encode(part: Table, pack: bool, quick: bool) -> list[Draft]:
         return [
             draft
             for cut in (slice(0, half), slice(half, len(part)))
-            for draft in _encode(table.cut(part, cut.start, cut.stop), pack, quick)
+            for draft in _encode(table.cut(part, cut.start, cut.stop), pack, quick, choices)
         ]
     if many:
         draft.flags |= layout.MANY_SYMBOLS

@@ -16,6 +16,7 @@ from msgspec import Struct
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
+from wld.tape.columns import Choices
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Damage, Segment
 from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
@@ -223,13 +224,14 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
     ]
     target.put(metas)
     keeps_deltas = bool(segment.header.get("book_deltas", True))
+    choices = Choices()
     window = Collector()
     levels = 0
     last_number = -1
     is_first = True
     for block, payload in segment.blocks(is_event):
         if (window.count >= GROUP_EVENTS or levels >= GROUP_LEVELS) and block.first_number > last_number:
-            _put_window(target, window, books, keeps_deltas, is_first)
+            _put_window(target, window, books, keeps_deltas, is_first, choices)
             is_first = False
             window.clear()
             levels = 0
@@ -241,10 +243,12 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
             continue
         window.add_table(part)
         levels += len(part.columns.get("level_price", ()))
-    _put_window(target, window, books, keeps_deltas, is_first)
+    _put_window(target, window, books, keeps_deltas, is_first, choices)
 
 
-def _put_window(target: BlockFile, window: Collector, books: Books, keeps_deltas: bool, is_first: bool) -> None:
+def _put_window(
+    target: BlockFile, window: Collector, books: Books, keeps_deltas: bool, is_first: bool, choices: Choices
+) -> None:
     """What is complete up to here: a block for each kind and symbol, and the checkpoints that are due."""
     drafts: list[Draft] = []
     tables = window.tables()
@@ -253,7 +257,7 @@ def _put_window(target: BlockFile, window: Collector, books: Books, keeps_deltas
         drafts += taken_over(books, min(int(whole.numbers[0]) for whole in tables), moving)
     for whole in tables:
         for part in by_symbol(whole):
-            drafts += rows.encode_table(part, pack=True)
+            drafts += rows.encode_table(part, pack=True, choices=choices)
             if whole.kind == layout.BOOK and keeps_deltas:
                 drafts += advance(books, part, is_start=is_first)
     drafts.sort(key=lambda draft: draft.first_number)
