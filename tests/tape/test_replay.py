@@ -66,6 +66,12 @@ async def test_a_paced_replay_keeps_the_recorded_distances(
     assert ring.batches == [1, 2, 1, 1]  # what came at one instant stays one batch
 
 
+async def test_symbols_that_are_not_on_the_tape_are_said(tmp_path: Path) -> None:
+    source = ReplaySource(write(tmp_path, [trade(0, T0)]), ("NOPEUSDT",))
+    with pytest.raises(wld.TapeError, match=f"{tmp_path}: holds none of NOPEUSDT"):
+        await source.run(Collector())
+
+
 async def test_hours_without_a_recording_are_skipped_and_said(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,72 @@ def test_a_file_of_somebody_else_under_our_name_is_named_and_hides_nothing(tmp_p
     assert "not a wld tape" in error
     assert [damage.path for damage in verify(tmp_path).damages] == [str(foreign)]
     assert foreign.read_bytes() == b"mine, not a tape"
+
+
+def blocks_of(path: Path, kind: int) -> list[layout.Block]:
+    return [block for block, _ in Segment(path).blocks(lambda block: block.kind == kind)]
+
+
+def test_a_block_of_another_file_that_fits_in_is_damage(tmp_path: Path) -> None:
+    # Same kind, symbol and offset, and every checksum right: the index knows that it is not the block written there.
+    mine = write(tmp_path / "mine", [trade(i) for i in range(50)])
+    theirs = write(tmp_path / "theirs", [trade(i + 7) for i in range(50)])
+    [ours], [other] = blocks_of(mine, layout.TRADE), blocks_of(theirs, layout.TRADE)
+    assert (ours.offset, ours.first_number) == (other.offset, other.first_number)
+    content = bytearray(mine.read_bytes())
+    content[ours.offset : ours.end] = theirs.read_bytes()[other.offset : other.end]
+    mine.write_bytes(content)
+    got, error = read_until_damage(mine)
+    assert got == []
+    assert error is not None
+    assert f"offset {ours.offset}" in error
+    with pytest.raises(wld.TapeDamaged, match=f"offset {ours.offset}"):
+        wld.open_tape(mine).trades()
+    assert not verify(mine).is_intact
+
+
+def test_a_block_that_steps_back_in_ring_order_is_damage_and_not_recovered(tmp_path: Path) -> None:
+    path = write(tmp_path, [trade(i) for i in range(30)], seal=False, flush_every=10)
+    blocks = blocks_of(path, layout.TRADE)
+    parts = [path.read_bytes()[block.offset : block.end] for block in blocks]
+    with path.open("ab") as file:  # the first block once more, as if it had been written there
+        moved = bytearray(parts[0])
+        moved[60:68] = blocks[-1].end.to_bytes(8, "little")
+        symbol = moved[layout.HEADER_SIZE : layout.HEADER_SIZE + blocks[0].symbol_length]
+        moved[72:76] = zlib.crc32(symbol, zlib.crc32(moved[:72])).to_bytes(4, "little")
+        file.write(moved)
+    got, error = read_until_damage(path)
+    assert got == [trade(i) for i in range(30)]
+    assert error is not None
+    assert "out of ring order" in error
+    [recovered] = recover(tmp_path)
+    assert recovered.damages
+    assert list(wld.open_tape(tmp_path)) == [trade(i) for i in range(30)]
+
+
+def test_folders_under_the_names_of_tapes_stop_neither_recovery_nor_recording(tmp_path: Path) -> None:
+    path = write(tmp_path, mixed(4), seal=False)
+    base = path.name.removesuffix(".bin.open")
+    (tmp_path / f"{base}.bin").mkdir()
+    (tmp_path / f"{base}.sealing").mkdir()
+    (tmp_path / f"{base}_2.bin.open").mkdir()
+    with wld.TapeWriter(tmp_path, source="test") as writer:
+        assert len(writer.recover()) == 1
+        writer.append(mixed(4))
+    assert list(wld.open_tape(tmp_path)) == mixed(4) * 2
+
+
+def test_a_journal_deleted_while_it_is_recorded_is_said_at_the_next_flush(tmp_path: Path) -> None:
+    writer = wld.TapeWriter(tmp_path, source="test")
+    writer.append(mixed(4))
+    writer.flush()
+    assert writer.path is not None
+    writer.path.unlink()
+    writer.append(mixed(4))
+    with pytest.raises(wld.TapeError, match="deleted while"):
+        writer.flush()
+    with pytest.raises(wld.TapeError, match="deleted while"):
+        writer.close()
 
 
 def test_an_index_that_hides_blocks_is_found_by_verify(tmp_path: Path) -> None:

@@ -81,6 +81,14 @@ class Block(Struct, frozen=True):
         """Where the next block starts."""
         return self.payload_offset + self.stored_length
 
+    @property
+    def indexed(self) -> tuple[object, ...]:
+        """What the index says of it; another in a block of another file, even where that would fit in."""
+        return (
+            self.offset, self.end, self.kind, self.symbol, self.count, self.snapshots, self.first_time,
+            self.last_time, self.first_number, self.last_number,
+        )  # fmt: skip
+
 
 class Draft(Struct):
     """A block not yet placed in a file."""

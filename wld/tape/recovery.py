@@ -46,11 +46,15 @@ def recover(path: str | os.PathLike[str], *, holds_lock: bool = False) -> list[R
     done: list[Recovered] = []
     shards = [folder for folder in sorted(place.glob(SHARD_FOLDERS)) if folder.is_dir()]
     for folder in [place, *([] if holds_lock else shards)]:
-        journals = sorted(folder.glob(f"*{JOURNAL_SUFFIX}"))
-        leftovers = sorted(folder.glob(f"*{SEALING_SUFFIX}"))
+        journals = _files(folder, JOURNAL_SUFFIX)
+        leftovers = _files(folder, SEALING_SUFFIX)
         if journals or leftovers:
             done += _locked(folder, journals, holds_lock, leftovers)
     return done
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    return sorted(path for path in folder.glob(f"*{suffix}") if not path.is_dir())
 
 
 def _locked(folder: Path, paths: list[Path], holds_lock: bool, leftovers: Sequence[Path] = ()) -> list[Recovered]:
@@ -82,11 +86,14 @@ def _recover(journal: Path) -> Recovered:
         return Recovered(str(set_aside(journal)), None, 0, (str(error),))
     sealed = sealed_twin(segment)
     events = sum(block.count for block, _ in segment.blocks(is_event, check_all=True))
+    damages = dict.fromkeys(segment.damages)
     if sealed is None and events:
-        sealed = seal(journal).path
+        made = seal(journal)
+        sealed = made.path
+        damages |= dict.fromkeys(made.damages)  # blocks whose checksums are right and that make no sense
     kept = set_aside(journal)
     torn = 0 if segment.torn_at is None else segment.size - segment.torn_at
-    return Recovered(str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in segment.damages))
+    return Recovered(str(kept), None if sealed is None else str(sealed), torn, tuple(str(d) for d in damages))
 
 
 def _recover_sealed(path: Path) -> Recovered:

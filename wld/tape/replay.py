@@ -13,9 +13,10 @@ from pathlib import Path
 
 import trio
 
+from wld.errors import TapeError
 from wld.events import Event
 from wld.ring import Publisher
-from wld.tape.reader import open_tape
+from wld.tape.reader import Tape, open_tape
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class ReplaySource:
     async def run(self, ring: Publisher, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish to the end. Raises: TapeError; TapeDamaged after every whole block was published."""
         tape = await trio.to_thread.run_sync(lambda: open_tape(self._paths, symbols=self._symbols))
+        if self._symbols is not None and not await trio.to_thread.run_sync(_has_anything, tape):
+            raise TapeError(f"{', '.join(map(str, self._paths))}: holds none of {', '.join(self._symbols)}")
         events = iter(tape)
         task_status.started()
         failures: list[Exception] = []
@@ -59,6 +62,10 @@ class ReplaySource:
                     await _publish_paced(receive, ring, self._speed)
         if failures:
             raise failures[0]
+
+
+def _has_anything(tape: Tape) -> bool:
+    return bool(tape.symbols) or any(segment.damages for segment in tape.segments)
 
 
 async def _read(

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import errno
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,27 @@ def ordered(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator
     damage of the segment and is stepped over.
     """
     active: list[_Cursor] = []
-    for block, payload in blocks:
+    for block, payload in in_order(segment, blocks):
         yield from _below(segment, active, block.first_number)
         try:
             active.append(_Cursor(block, rows.decode_table(block, payload)))
         except TapeDamaged as error:
             segment.damage(block.offset, block.end - block.offset, str(error))
     yield from _below(segment, active, None)
+
+
+def in_order(segment: Segment, blocks: Iterator[tuple[Block, bytes]]) -> Iterator[tuple[Block, bytes]]:
+    """Blocks by rising first ring number; one that steps back is not of this file, and a damage of the segment."""
+    number: int | None = None
+    for block, payload in blocks:
+        if number is not None and block.first_number < number:
+            segment.damage(block.offset, block.end - block.offset, OUT_OF_ORDER)
+            continue
+        number = block.first_number
+        yield block, payload
+
+
+OUT_OF_ORDER = "block out of ring order"
 
 
 def _below(segment: Segment, active: list[_Cursor], limit: int | None) -> Iterator[Numbered]:
@@ -122,6 +137,8 @@ class BlockFile:
             self.offsets.append(offset)
 
     def _write(self, content: bytes) -> None:
+        if not os.fstat(self._fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "it was deleted while it was written", str(self.path))
         view = memoryview(content)
         at = self.end
         try:
@@ -183,6 +200,8 @@ def seal(journal: Path, books: Books | None = None) -> Sealed:
     folder = journal.parent
     base = journal.name.removesuffix(RECOVERED_SUFFIX).removesuffix(JOURNAL_SUFFIX).removesuffix(SEALED_SUFFIX)
     working = folder / f"{base}{SEALING_SUFFIX}"
+    if working.is_dir():
+        working = folder / f"{base}.{uuid.uuid4().hex}{SEALING_SUFFIX}"
     try:
         working.unlink(missing_ok=True)
         target = BlockFile(working, {**segment.header, "format": layout.FORMAT_VERSION})
@@ -229,7 +248,7 @@ def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
     levels = 0
     last_number = -1
     is_first = True
-    for block, payload in segment.blocks(is_event):
+    for block, payload in in_order(segment, segment.blocks(is_event)):
         if (window.count >= GROUP_EVENTS or levels >= GROUP_LEVELS) and block.first_number > last_number:
             _put_window(target, window, books, keeps_deltas, is_first, choices)
             is_first = False

@@ -213,7 +213,7 @@ class Segment:
         start = entry.payload_offset - entry.offset
         head = os.pread(fd, min(entry.end - entry.offset, start + _LIKELY_DIRECTORY), entry.offset)
         block = layout.parse_header(head[:start], entry.offset)
-        if block is None or block.end != entry.end:
+        if block is None or block.indexed != entry.indexed:
             self.damage(entry.offset, entry.end - entry.offset, "no whole block here")
             return None
         payload = head[start:]
@@ -258,7 +258,7 @@ class Segment:
             content = os.pread(file.fileno(), entry.end - entry.offset, entry.offset)
             start = entry.payload_offset - entry.offset
             block = layout.parse_header(content[:start], entry.offset)
-            if block is None or block.end != entry.end:
+            if block is None or block.indexed != entry.indexed:
                 self.damage(entry.offset, entry.end - entry.offset, "no whole block here")
                 continue
             payload = content[start:]

@@ -111,12 +111,5 @@ def _check_index(segment: Segment, seen: list[Block]) -> None:
     """Readers go by the index: one that does not say what stands there would hide events."""
     index = segment.index()
     listed = [block for block in seen if block.kind not in (layout.INDEX, layout.FOOTER)]
-    if index is None or [_place(block) for block in index] != [_place(block) for block in listed]:
+    if index is None or [block.indexed for block in index] != [block.indexed for block in listed]:
         segment.damage(0, segment.size, "the index is not of these blocks")
-
-
-def _place(block: Block) -> tuple[object, ...]:
-    return (
-        block.offset, block.end, block.kind, block.symbol, block.count, block.snapshots, block.first_time,
-        block.last_time, block.first_number, block.last_number,
-    )  # fmt: skip
