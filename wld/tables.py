@@ -90,6 +90,43 @@ class Tables(Struct, gc=False):
         """The latest of all."""
         return max((self.receive_time, *(event.receive_time for _, event in self.rows)))
 
+    def present(self) -> set[int]:
+        """Places in `symbols` of those that came in columns."""
+        kinds = (self.trades, self.books, self.liquidations, self.tickers)
+        return set().union(*(columns["symbol"].tolist() for columns in kinds if columns is not None))
+
+    def row_tickers(self) -> list[tuple[int, Ticker]] | None:
+        """`rows`, where they are nothing but tickers that came with this read, of symbols without any in the columns
+        (numbers of a very large market do not fit a column); None where there is more: such a read is best iterated.
+        """
+        found = [(n, e) for n, e in self.rows if isinstance(e, Ticker) and e.receive_time == self.receive_time]
+        if len(found) != len(self.rows):
+            return None
+        if found and self.tickers is not None:
+            columnar = {self.symbols[i] for i in set(self.tickers["symbol"].tolist())}
+            if any(ticker.symbol in columnar for _, ticker in found):
+                return None
+        return found
+
+    def book_event(self, row: int) -> BookSnapshot | BookDelta:
+        """One row of the `books` columns as an event."""
+        assert self.books is not None
+        counts = self.books["bid_count"] + self.books["ask_count"]
+        start = int(counts[:row].sum())
+        levels = slice(start, start + int(counts[row]))
+        one = {
+            name: column[levels if name.startswith("level_") else slice(row, row + 1)]
+            for name, column in self.books.items()
+        }
+        return _books(one, [self.symbols[int(self.books["symbol"][row])]], self.receive_time)[0]
+
+    def liquidation_events(self) -> list[Liquidation]:
+        """The column's liquidations as events; they are few."""
+        if self.liquidations is None:
+            return []
+        names = [self.symbols[i] for i in self.liquidations["symbol"].tolist()]
+        return _liquidations(self.liquidations, names, self.receive_time)
+
     def events(self) -> tuple[Event, ...]:
         """Everything as events, in order."""
         out: list[Any] = [None] * self.count
@@ -164,10 +201,11 @@ def _liquidations(columns: Columns, symbols: Sequence[str], receive_time: int) -
 
 
 def _tickers(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[Ticker]:
-    out: list[Ticker] = []
-    for symbol, direction, values in zip(
-        symbols, columns["tick_direction"].tolist(), columns["values"].tolist(), strict=True
-    ):
-        present = {name: value for name, value in zip(TICKER_NUMBERS, values, strict=True) if value != ABSENT}
-        out.append(Ticker(symbol, tick_direction=DIRECTIONS[direction], **present))
-    return out
+    directions, rows = columns["tick_direction"].tolist(), columns["values"].tolist()
+    return [ticker_of(*row) for row in zip(symbols, directions, rows, strict=True)]
+
+
+def ticker_of(symbol: str, tick_direction: int, values: Sequence[int]) -> Ticker:
+    """The event of one row of the `tickers` columns."""
+    present: dict[str, Any] = {n: value for n, value in zip(TICKER_NUMBERS, values, strict=True) if value != ABSENT}
+    return Ticker(symbol, tick_direction=DIRECTIONS[tick_direction], **present)

@@ -9,8 +9,9 @@ from contextlib import suppress
 import trio
 from msgspec import Struct
 
-from wld import Event, Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
+from wld import Batch, Event, Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
 from wld.terminal import Line, Role, View, numbers
+from wld_telemetry.columns import apply_tables
 from wld_telemetry.state import OLD_NS, Group, Row, Telemetry
 
 _TONES = {"long": Role.LONG, "short": Role.SHORT, "warn": Role.WARN}
@@ -77,7 +78,13 @@ class TelemetrySink:
             self.take(batch)
 
     def take(self, events: Iterable[Event]) -> None:
-        """Take events of any symbols."""
+        """Take events of any symbols; a batch that holds columns without making them."""
+        tables = events.tables if isinstance(events, Batch) else None
+        liquidations = None if tables is None else apply_tables(tables, self.states)
+        if liquidations is not None:
+            for liquidation in liquidations:
+                self._tell(self.state(liquidation.symbol))
+            return
         for event in events:
             if isinstance(event, Gap):
                 for state in self.states.values():

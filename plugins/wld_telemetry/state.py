@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from wld import (
     SCALE,
@@ -26,8 +29,11 @@ from wld import (
     Ticker,
     Trade,
 )
+from wld.tables import BACKFILLED, BUY, ticker_of
 from wld.terminal import numbers
 
+Row64 = npt.NDArray[np.int64]
+"""A ticker's numbers in the order of `wld.tables.TICKER_NUMBERS`, ABSENT where there is none."""
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -74,7 +80,8 @@ class _Sums:
         self._added = 0
         self._memo: dict[int, tuple[tuple[int, int], tuple[float, float, int, int]]] = {}
 
-    def add(self, time: int, amount: float, is_first: bool) -> None:
+    def add(self, time: int, amounts: Iterable[tuple[float, bool]]) -> None:
+        """Add (amount, whether it is the first side's), all of one time."""
         start = time - time % self._bucket
         self._added += 1
         if not self._sums or self._sums[-1][0] < start:
@@ -82,8 +89,9 @@ class _Sums:
             while self._sums and self._sums[0][0] < start - self._keep:
                 self._sums.popleft()
         entry = self._sums[-1]
-        entry[1 if is_first else 2] += amount
-        entry[3 if is_first else 4] += 1
+        for amount, is_first in amounts:
+            entry[1 if is_first else 2] += amount
+            entry[3 if is_first else 4] += 1
 
     def window(self, now: int, length: int) -> tuple[float, float, int, int]:
         """(amount of the first side, of the second, counts of both) of the last `length` ns, to a bucket."""
@@ -119,7 +127,7 @@ class Telemetry:
         self.symbol = symbol
         self.first_time: int | None = None
         """Receive time of the first event: windows not yet full say so."""
-        self.ticker: Ticker | None = None
+        self._ticker: Ticker | tuple[int, Row64] | None = None
         self.instrument: Instrument | None = None
         self.last_price: int | None = None
         self.trade_time: int | None = None
@@ -142,19 +150,21 @@ class Telemetry:
     def apply(self, event: Event) -> None:
         """Take one event of this symbol, or a gap that concerns it."""
         received = event.receive_time
-        if self.first_time is None and not isinstance(event, Gap):
-            self.first_time = received
+        if not isinstance(event, Gap):
+            self.begin(received)
         if isinstance(event, Trade):
-            self._trade(event)
+            flags = BUY * (event.aggressor_side is AggressorSide.BUY) | BACKFILLED * event.is_backfilled
+            self.apply_trades([(event.price, event.size, flags)], received)
         elif isinstance(event, BookDelta | BookSnapshot):
             self._levels(event)
         elif isinstance(event, Ticker):
-            self._ticker(event)
+            self.quote(received, event.open_interest, event.mark_price, event.index_price, event.last_price)
+            self._ticker = event
         elif isinstance(event, Liquidation):
             notional = event.size / SCALE * (event.bankruptcy_price / SCALE)
             seen = LiquidationSeen(received, event.position_side, notional, event.bankruptcy_price)
             self.liquidations.append(seen)
-            self._liquidated.add(received, notional, event.position_side is PositionSide.LONG)
+            self._liquidated.add(received, [(notional, event.position_side is PositionSide.LONG)])
             if self.largest is None or notional > self.largest.notional:
                 self.largest = seen
         elif isinstance(event, Gap):
@@ -164,20 +174,28 @@ class Telemetry:
         elif isinstance(event, Instrument):
             self.instrument = event
 
-    def _trade(self, trade: Trade) -> None:
-        notional = trade.size / SCALE * (trade.price / SCALE)
-        is_buy = trade.aggressor_side is AggressorSide.BUY
-        self._flow.add(trade.receive_time, notional, is_buy)
-        self._hour_flow.add(trade.receive_time, notional, is_buy)
-        self.cvd += notional if is_buy else -notional
-        minute = trade.receive_time - trade.receive_time % MINUTE
+    def begin(self, time: int) -> None:
+        """Something of this symbol came at `time`."""
+        if self.first_time is None:
+            self.first_time = time
+
+    def apply_trades(self, trades: Sequence[tuple[int, int, int]], time: int) -> None:
+        """Take trades that came at one time: price, size, flags (`wld.tables`)."""
+        amounts = [(size / SCALE * (price / SCALE), flags & BUY != 0) for price, size, flags in trades]
+        self._flow.add(time, amounts)
+        self._hour_flow.add(time, amounts)
+        for notional, is_buy in amounts:
+            self.cvd += notional if is_buy else -notional
+        minute = time - time % MINUTE
         if self._cvds and self._cvds[-1][0] == minute:
             self._cvds[-1] = (minute, self.cvd)
         else:
             self._cvds.append((minute, self.cvd))
-        if not trade.is_backfilled:
-            self.last_price = trade.price
-            self.trade_time = trade.receive_time
+        for price, _, flags in reversed(trades):
+            if not flags & BACKFILLED:
+                self.last_price = price
+                self.trade_time = time
+                break
 
     def _levels(self, event: BookDelta | BookSnapshot) -> None:
         book = self.book
@@ -186,23 +204,38 @@ class Telemetry:
         with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
             book.apply(event)
 
-    def _ticker(self, ticker: Ticker) -> None:
-        self.ticker = ticker
-        minute = ticker.receive_time - ticker.receive_time % MINUTE
-        if ticker.open_interest is not None:
-            entry = (minute, ticker.open_interest / SCALE)
+    def quote(
+        self, time: int, open_interest: int | None, mark_price: int | None, index_price: int | None,
+        last_price: int | None,
+    ) -> None:  # fmt: skip
+        """Note what is kept of every ticker; `ticker` is the latest one, as a whole."""
+        minute = time - time % MINUTE
+        if open_interest is not None:
+            entry = (minute, open_interest / SCALE)
             if self._interest and self._interest[-1][0] == minute:
                 self._interest[-1] = entry
             else:
                 self._interest.append(entry)
-        if ticker.mark_price and ticker.index_price:
-            basis = (ticker.mark_price / ticker.index_price - 1) * 1e4
+        if mark_price and index_price:
+            basis = (mark_price / index_price - 1) * 1e4
             if self._basis and self._basis[-1][0] == minute:
                 self._basis[-1] = (minute, basis)
             else:
                 self._basis.append((minute, basis))
-        if ticker.last_price is not None and self.trade_time is None:
-            self.last_price = ticker.last_price
+        if last_price is not None and self.trade_time is None:
+            self.last_price = last_price
+
+    def keep_ticker(self, tick_direction: int, values: Row64) -> None:
+        """Keep the latest ticker as it stands in the columns of `wld.tables`; it is made when it is asked for."""
+        self._ticker = (tick_direction, values)
+
+    @property
+    def ticker(self) -> Ticker | None:
+        """The latest one."""
+        if isinstance(self._ticker, tuple):
+            direction, values = self._ticker
+            self._ticker = ticker_of(self.symbol, direction, values.tolist())
+        return self._ticker
 
     # Figures out.
 

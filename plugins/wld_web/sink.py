@@ -11,7 +11,7 @@ from typing import Any, cast
 import trio
 from msgspec import Struct
 from wld_heatmap import HeatMap, HeatmapConfig, Radar, judge
-from wld_telemetry import Telemetry
+from wld_telemetry import Telemetry, apply_tables
 
 from wld import SCALE, Batch, ConfigError, Event, Gap, Liquidation, SinkContext, Subscription, Ticker
 from wld.terminal import numbers
@@ -91,7 +91,8 @@ class Web:
             _log.info("the radar is at http://%s:%d/", self._config.host, self.port)
             task_status.started()
             async for batch in batches:
-                self._take(batch)
+                self._heard_at = trio.current_time()
+                self._feed(batch)
             self._radar.finish()
             nursery.cancel_scope.cancel()  # a page sees its socket close, says STALE and tries again
 
@@ -104,9 +105,14 @@ class Web:
                 f"sinks.web: {where} cannot be had: {error.strerror or error}; set sinks.web.port"
             ) from None
 
-    def _take(self, batch: Batch) -> None:
-        self._heard_at = trio.current_time()
+    def _feed(self, batch: Batch) -> None:
         self._radar.apply(batch)
+        self._now = max(self._now, batch.last_receive_time)
+        liquidations = None if batch.tables is None else apply_tables(batch.tables, self._telemetry)
+        if liquidations is not None:
+            for liquidation in liquidations:
+                self._note(liquidation)
+            return
         for event in batch:
             symbol = getattr(event, "symbol", None)
             if symbol is None:
@@ -116,7 +122,6 @@ class Web:
                 self._telemetry_of(symbol).apply(event)
             if isinstance(event, Gap | Liquidation):
                 self._note(event)
-        self._now = max(self._now, batch[-1].receive_time)
 
     def _telemetry_of(self, symbol: str) -> Telemetry:
         found = self._telemetry.get(symbol)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.history import HeatMap, Radar
 
 import wld
+from tests.columns import as_read
 from wld import PositionSide
-from wld.tables import TICKER_NUMBERS, Tables
 
 from .demo import SECOND, SYMBOL, T0, demo_map, market
 
@@ -81,49 +80,6 @@ def test_a_cold_start_says_what_it_does_not_know() -> None:
     assert heatmap.health.notes == ("no data yet",)
     assert "assumed" in heatmap.health.margin
     assert any("cold start" in note for note in demo_map(3.0).health.notes)
-
-
-def as_read(events: list[wld.Event], symbols: tuple[str, ...]) -> wld.Batch:
-    """The same events as one read of the socket, in columns: gaps and instruments as rows."""
-    trades = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Trade)]
-    tickers = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Ticker)]
-    forced = [(i, e) for i, e in enumerate(events) if isinstance(e, wld.Liquidation)]
-    columned = (wld.Trade, wld.Ticker, wld.Liquidation)
-
-    def ints(values: Iterable[int]) -> Any:
-        return np.array(list(values), np.int64)
-
-    def numbers(ticker: wld.Ticker) -> list[int]:
-        values = [getattr(ticker, name) for name in TICKER_NUMBERS]
-        return [wld.ABSENT if value is None else value for value in values]
-
-    tables = Tables(
-        len(events), symbols, events[-1].receive_time,
-        trades={
-            "number": ints(i for i, _ in trades), "symbol": ints(symbols.index(e.symbol) for _, e in trades),
-            "price": ints(e.price for _, e in trades), "size": ints(e.size for _, e in trades),
-            "event_time": ints(e.event_time for _, e in trades), "sent_time": ints(wld.ABSENT for _ in trades),
-            "sequence": ints(wld.ABSENT for _ in trades),
-            "flags": ints(
-                (e.aggressor_side is wld.AggressorSide.BUY) | 2 * e.is_block_trade | 4 * e.is_backfilled
-                for _, e in trades
-            ),
-            "trade_id": [e.trade_id for _, e in trades],
-        } if trades else None,
-        tickers={
-            "number": ints(i for i, _ in tickers), "symbol": ints(symbols.index(e.symbol) for _, e in tickers),
-            "tick_direction": ints(0 for _ in tickers),
-            "values": np.array([numbers(e) for _, e in tickers], np.int64).reshape(len(tickers), len(TICKER_NUMBERS)),
-        } if tickers else None,
-        liquidations={
-            "number": ints(i for i, _ in forced), "symbol": ints(symbols.index(e.symbol) for _, e in forced),
-            "is_long": ints(e.position_side is PositionSide.LONG for _, e in forced),
-            "size": ints(e.size for _, e in forced), "bankruptcy_price": ints(e.bankruptcy_price for _, e in forced),
-            "event_time": ints(e.event_time for _, e in forced), "sent_time": ints(wld.ABSENT for _ in forced),
-        } if forced else None,
-        rows=[(i, e) for i, e in enumerate(events) if not isinstance(e, columned)],
-    )  # fmt: skip
-    return wld.Batch(tables)
 
 
 @pytest.mark.parametrize("few", [0, 40])
@@ -246,6 +202,7 @@ def test_a_tick_as_coarse_as_the_price_is_survived() -> None:
 _A_DAY = """
 import gc, itertools, os, sys
 sys.path.insert(0, sys.argv[1])
+from tests.columns import as_read
 from tests.heatmap.demo import SECOND, SYMBOL, T0, market
 from wld_heatmap import HeatMap
 

@@ -5,13 +5,18 @@ events. Pure; the screen feeds it batches and the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from wld.batch import Batch
 from wld.events import BookDelta, BookSnapshot, Event, Gap, Instrument, Liquidation, Repair, Ticker, Trade
+from wld.tables import BACKFILLED, TICKER_PLACE, Tables
 from wld.terminal import numbers
 from wld.terminal.cells import Line, printable
 from wld.terminal.palette import Role
+from wld.units import ABSENT
 
 STALE_NS = 5_000_000_000
 """Without any message for this long the feed is called stale: tickers alone come several times a second."""
@@ -20,6 +25,13 @@ SYMBOL_STALE_NS = 30_000_000_000
 TOPICS = ("publicTrade", "orderbook", "tickers", "allLiquidation")
 _LAGS = 256
 _EVENTS = 500
+_QUOTED = {
+    "mark_price": "mark_price", "index_price": "index_price", "change": "price_change_24h",
+    "funding_rate": "funding_rate", "next_funding_time": "next_funding_time",
+    "funding_interval": "funding_interval_hour", "open_interest": "open_interest",
+}  # fmt: skip
+"""What a symbol's facts take over from its latest ticker, None too."""
+_LAST, _SENT = TICKER_PLACE["last_price"], TICKER_PLACE["sent_time"]
 
 
 class Note(NamedTuple):
@@ -36,7 +48,7 @@ class SymbolFacts:
 
     __slots__ = (
         "change", "funding_interval", "funding_rate", "index_price", "last_price", "mark_price", "next_funding_time",
-        "open_interest", "receive_time", "seen", "tick_size", "ticker", "ticker_time", "trade_time",
+        "open_interest", "receive_time", "seen", "tick_size", "ticker_time", "trade_time",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,12 +63,18 @@ class SymbolFacts:
         self.open_interest: int | None = None
         """Both sides, 1e-8 base coin, as the venue's own page shows it."""
         self.tick_size: int | None = None
-        self.ticker: Ticker | None = None
         self.receive_time = 0
         self.ticker_time: int | None = None
         self.trade_time: int | None = None
         self.seen: dict[str, int] = {}
         """Receive time of the last message of each topic."""
+
+    def quote(self, ticker: Ticker | Sequence[int], time: int) -> None:
+        """Take over a ticker, or its row of `TICKER_NUMBERS`, but for its last price."""
+        self.ticker_time = time
+        for fact, name in _QUOTED.items():
+            value = getattr(ticker, name) if isinstance(ticker, Ticker) else ticker[TICKER_PLACE[name]]
+            setattr(self, fact, None if value == ABSENT else value)
 
 
 class Facts:
@@ -96,8 +114,11 @@ class Facts:
         return sorted(self._lags)[len(self._lags) // 2] / 1e6
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Take a batch of events."""
+        """Take a batch of events; one that holds columns is taken without making its events."""
         self.version += 1
+        tables = events.tables if isinstance(events, Batch) else None
+        if tables is not None and self._take_tables(tables):
+            return
         for event in events:
             if isinstance(event, BookDelta | BookSnapshot):
                 self._touch(event, "orderbook")
@@ -118,6 +139,54 @@ class Facts:
             elif isinstance(event, Instrument):
                 self._facts(event.symbol).tick_size = event.tick_size
 
+    def _take_tables(self, tables: Tables) -> bool:
+        """Take columns; False where they must go event by event: what is no column, and the first sight of a symbol,
+        because symbols stand in the order in which they came.
+        """
+        by_row = tables.row_tickers()
+        found = {i: self._symbols.get(tables.symbols[i]) for i in tables.present()}
+        for place, (_, ticker) in enumerate(by_row or ()):
+            found[-1 - place] = self._symbols.get(ticker.symbol)
+        if by_row is None or None in found.values():
+            return False
+        known = {i: facts for i, facts in found.items() if facts is not None}
+        received = self.receive_time = tables.receive_time
+        sent, price, symbol = np.full((3, tables.count), ABSENT)
+        kinds = (tables.trades, tables.books, tables.tickers, tables.liquidations)
+        for topic, columns in zip(TOPICS, kinds, strict=True):
+            if columns is None:
+                continue
+            numbers = columns["number"]
+            self.counts[topic] += len(numbers)
+            symbol[numbers] = columns["symbol"]
+            for i in set(columns["symbol"].tolist()):
+                known[i].receive_time = known[i].seen[topic] = received
+            if topic == "publicTrade":
+                is_late = columns["flags"] & BACKFILLED != 0
+                sent[numbers] = np.where(is_late, ABSENT, columns["sent_time"])
+                price[numbers] = np.where(is_late, ABSENT, columns["price"])
+                for i in set(columns["symbol"].tolist()):
+                    known[i].trade_time = received
+            elif topic == "tickers":
+                sent[numbers], price[numbers] = columns["values"][:, _SENT], columns["values"][:, _LAST]
+                latest = {i: row for row, i in enumerate(columns["symbol"].tolist())}
+                for i, row in latest.items():
+                    known[i].quote(columns["values"][row].tolist(), received)
+            else:
+                sent[numbers] = columns["sent_time"]
+        for place, (number, ticker) in enumerate(by_row):
+            self.counts["tickers"] += 1
+            facts = known[-1 - place]
+            facts.receive_time = facts.seen["tickers"] = received
+            facts.quote(ticker, received)
+            sent[number], price[number] = _or_absent(ticker.sent_time), _or_absent(ticker.last_price)
+            symbol[number] = -1 - place
+        has_price = price != ABSENT
+        for i, last in zip(symbol[has_price].tolist(), price[has_price].tolist(), strict=True):
+            known[i].last_price = last
+        self._lags.extend((received - sent[sent != ABSENT][-_LAGS:]).tolist())
+        return True
+
     def _facts(self, symbol: str) -> SymbolFacts:
         facts = self._symbols.get(symbol)
         if facts is None:
@@ -136,17 +205,9 @@ class Facts:
 
     def _ticker(self, event: Ticker) -> None:
         facts = self._touch(event, "tickers")
-        facts.ticker = event
-        facts.ticker_time = event.receive_time
+        facts.quote(event, event.receive_time)
         if event.last_price is not None:
             facts.last_price = event.last_price
-        facts.mark_price = event.mark_price
-        facts.index_price = event.index_price
-        facts.change = event.price_change_24h
-        facts.funding_rate = event.funding_rate
-        facts.next_funding_time = event.next_funding_time
-        facts.funding_interval = event.funding_interval_hour
-        facts.open_interest = event.open_interest
 
     def _gap(self, event: Gap) -> None:
         self.gaps += 1
@@ -174,6 +235,10 @@ class Facts:
             return f"STALE {numbers.age(now - received)}", True
         lag = self.lag_ms()
         return ("LIVE" if lag is None else f"LIVE {lag:.0f}ms"), False
+
+
+def _or_absent(value: int | None) -> int:
+    return ABSENT if value is None else value
 
 
 def status_line(facts: Facts, symbol: str, now: int, *, clock: str) -> str:

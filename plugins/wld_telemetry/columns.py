@@ -1,0 +1,99 @@
+"""Owns how the columns of one read reach the states of their symbols, without its events being made. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+
+from wld import ABSENT, BookInvalid, BookSnapshot, Liquidation, OrderBook
+from wld.tables import TICKER_PLACE, Tables
+from wld_telemetry.state import Telemetry
+
+_QUOTED = [TICKER_PLACE[name] for name in ("open_interest", "mark_price", "index_price", "last_price")]
+
+
+def apply_tables(tables: Tables, states: Mapping[str, Telemetry]) -> list[Liquidation] | None:
+    """Give each state what `Telemetry.apply` would have given it, event by event; the liquidations among them.
+
+    None, and nothing is applied, where it has to go event by event: a gap or the like, and the first sight of a symbol
+    (the first ones to come keep books).
+    """
+    by_row = tables.row_tickers()
+    found = {i: states.get(tables.symbols[i]) for i in tables.present()}
+    if by_row is None or None in found.values() or any(ticker.symbol not in states for _, ticker in by_row):
+        return None
+    known = {i: state for i, state in found.items() if state is not None}
+    for state in known.values():
+        state.begin(tables.receive_time)
+    _apply_trades(tables, known)
+    _apply_books(tables, known)
+    _apply_tickers(tables, known)
+    for _, ticker in by_row:
+        states[ticker.symbol].apply(ticker)
+    liquidations = tables.liquidation_events()
+    for event in liquidations:
+        states[event.symbol].apply(event)
+    return liquidations
+
+
+def _apply_trades(tables: Tables, states: Mapping[int, Telemetry]) -> None:
+    trades = tables.trades
+    if trades is None:
+        return
+    runs: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for i, *trade in zip(*(trades[name].tolist() for name in ("symbol", "price", "size", "flags")), strict=True):
+        runs[i].append(tuple(trade))
+    for i, run in runs.items():
+        states[i].apply_trades(run, tables.receive_time)
+
+
+def _apply_tickers(tables: Tables, states: Mapping[int, Telemetry]) -> None:
+    tickers = tables.tickers
+    if tickers is None:
+        return
+    symbols, values = tickers["symbol"].tolist(), tickers["values"]
+    for i, quoted in zip(symbols, values[:, _QUOTED].tolist(), strict=True):
+        states[i].quote(tables.receive_time, *(None if value == ABSENT else value for value in quoted))
+    for i, row in {i: row for row, i in enumerate(symbols)}.items():
+        states[i].keep_ticker(int(tickers["tick_direction"][row]), values[row].copy())
+
+
+def _apply_books(tables: Tables, states: Mapping[int, Telemetry]) -> None:
+    books = tables.books
+    if books is None:
+        return
+    symbols = books["symbol"]
+    kept = {i: book for i in set(symbols.tolist()) if (book := states[i].book) is not None}
+    if not kept:
+        return
+    counts = np.column_stack((books["bid_count"], books["ask_count"]))
+    levels = counts.sum(1)
+    is_bid = np.repeat(np.tile((True, False), len(counts)), counts.ravel())
+    for i, book in kept.items():
+        is_taken = symbols == i
+        snapshots = np.flatnonzero(is_taken & (books["is_snapshot"] != 0))
+        if len(snapshots):  # whatever came before the last one is gone
+            is_taken[: snapshots[-1] + 1] = False
+            _apply_snapshot(book, tables, int(snapshots[-1]))
+        is_taken &= books["depth"] == book.depth
+        if not is_taken.any():
+            continue
+        is_level = np.repeat(is_taken, levels)
+        bids, asks = is_level & is_bid, is_level & ~is_bid
+        sequence = int(books["sequence"][is_taken][-1])
+        with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
+            book.apply_run(
+                books["update_id"][is_taken], book.depth or 0,
+                (books["level_price"][bids], books["level_size"][bids]),
+                (books["level_price"][asks], books["level_size"][asks]),
+                sequence=None if sequence == ABSENT else sequence, receive_time=tables.receive_time,
+            )  # fmt: skip
+
+
+def _apply_snapshot(book: OrderBook, tables: Tables, row: int) -> None:
+    event = tables.book_event(row)
+    assert isinstance(event, BookSnapshot)
+    book.apply(event)

@@ -1,0 +1,155 @@
+"""What is known of the market after a read in columns is what is known after its events one by one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from wld_telemetry import Telemetry, TelemetryConfig, TelemetrySink
+from wld_web import Web, WebConfig
+
+import wld
+from tests.columns import as_read
+from wld.terminal.facts import Facts
+from wld.testing import TIME, make_context, make_gap, make_liquidation, make_ticker, make_trade
+
+SECOND = 1_000_000_000
+SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
+
+
+def reads_of(seed: int, sizes: list[int]) -> list[list[wld.Event]]:
+    """Reads of several symbols: holes, snapshots, several depths, late trades, absent fields, some events as rows."""
+    luck = random.Random(seed)
+    ids = dict.fromkeys(SYMBOLS, 0)
+    time = TIME
+    out = []
+    for size in sizes:
+        time += luck.choice((0, 1, SECOND, 7 * SECOND, 61 * SECOND))
+        out.append([_event(luck, ids, time) for _ in range(size)])
+    return out
+
+
+READS = st.builds(reads_of, st.integers(0, 1 << 32), st.lists(st.sampled_from((1, 5, 60, 200)), min_size=1, max_size=6))
+
+
+def _event(luck: random.Random, ids: dict[str, int], time: int) -> wld.Event:
+    symbol, kind = luck.choice(SYMBOLS), luck.random()
+    sent = luck.choice((None, time - luck.randrange(10**9)))
+    if kind < 0.6:
+        return _book(luck, symbol, ids, sent, time)
+    if kind < 0.8:
+        return make_trade(
+            symbol, price=str(luck.randint(1, 9)), size=str(luck.randint(1, 10**6)), time=time, sent_time=sent,
+            aggressor_side=luck.choice(("buy", "sell")), is_backfilled=luck.random() < 0.2,
+        )  # fmt: skip
+    if kind < 0.95:
+        names = ("last_price", "mark_price", "index_price", "open_interest", "funding_rate")
+        values = {name: str(luck.randint(1, 99)) for name in names if luck.random() < 0.6}
+        if luck.random() < 0.01:
+            values["turnover_24h"] = str(10**12)  # beyond 64 bits: no column holds it
+        return make_ticker(symbol, time=time, sent_time=sent, **values)  # type: ignore[arg-type]
+    if kind < 0.9995:
+        return make_liquidation(symbol, size=str(luck.randint(1, 999)), time=time, sent_time=sent)
+    return make_gap(symbol=luck.choice((None, symbol)), topic=luck.choice((None, "orderbook")), time=time)
+
+
+def _book(luck: random.Random, symbol: str, ids: dict[str, int], sent: int | None, time: int) -> wld.Event:
+    ids[symbol] += 1 if luck.random() < 0.999 else 2
+    sides = [
+        tuple((luck.randint(1, 40), luck.choice((0, luck.randint(1, 9)))) for _ in range(luck.randint(0, 8)))
+        for _ in range(2)
+    ]
+    is_snapshot = luck.random() < (0.9 if ids[symbol] < 2 else 0.01)
+    return (wld.BookSnapshot if is_snapshot else wld.BookDelta)(
+        symbol, *sides, ids[symbol], luck.choice((None, ids[symbol] * 7)), time, sent, time,
+        1 if luck.random() < 0.01 else 50,
+    )  # fmt: skip
+
+
+def _book_of(book: wld.OrderBook | None) -> Any:
+    if book is None or not book.is_valid:
+        return None
+    return book.bids(), book.asks(), book.update_id, book.sequence, book.receive_time, book.depth
+
+
+def known(state: Telemetry) -> dict[str, Any]:
+    """Everything that a state holds; of an invalid book only that it is."""
+    sums = {name: list(getattr(state, name)._sums) for name in ("_flow", "_hour_flow", "_liquidated")}
+    names = (
+        "symbol", "first_time", "ticker", "instrument", "last_price", "trade_time", "liquidations", "largest", "gaps",
+        "cvd", "_interest", "_basis", "_cvds",
+    )  # fmt: skip
+    return {name: getattr(state, name) for name in names} | sums | {"book": _book_of(state.book)}
+
+
+def facts_known(facts: Facts) -> dict[str, Any]:
+    """Everything that facts hold."""
+    each = {s: {name: getattr(facts.of(s), name) for name in facts.of(s).__slots__} for s in facts.symbols}
+    return {**vars(facts), "_symbols": each}
+
+
+def in_columns(reads: Sequence[list[wld.Event]]) -> list[wld.Batch]:
+    return [as_read(read, SYMBOLS) for read in reads]
+
+
+@settings(deadline=None, max_examples=60)
+@given(READS)
+def test_telemetry_of_columns_is_telemetry_of_events(reads: list[list[wld.Event]]) -> None:
+    one, two = (TelemetrySink(TelemetryConfig(), make_context()) for _ in range(2))
+    for read, batch in zip(reads, in_columns(reads), strict=True):
+        one.take(read)
+        two.take(batch)
+        assert list(one.states) == list(two.states)
+        for symbol, state in one.states.items():
+            assert known(state) == known(two.states[symbol])
+
+
+@settings(deadline=None, max_examples=60)
+@given(READS)
+def test_facts_of_columns_are_facts_of_events(reads: list[list[wld.Event]]) -> None:
+    one, two = Facts(SYMBOLS[1:]), Facts(SYMBOLS[1:])
+    for read, batch in zip(reads, in_columns(reads), strict=True):
+        one.apply(read)
+        two.apply(batch)
+        assert facts_known(one) == facts_known(two)
+
+
+@settings(deadline=None, max_examples=20)
+@given(READS)
+@example(reads_of(19285, [1, 60, 5]))  # liquidations at the very edge of the heat map's grid
+def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.Event]]) -> None:
+    pytest.importorskip("hypercorn")
+    one, two = (Web(WebConfig(), make_context()) for _ in range(2))
+    for read, batch in zip(reads, in_columns(reads), strict=True):
+        for web, given_ in ((one, wld.Batch(read)), (two, batch)):
+            web._feed(given_)
+        assert one._now == two._now
+        assert {s: list(lines) for s, lines in one._tape.items()} == {s: list(lines) for s, lines in two._tape.items()}
+        for symbol in SYMBOLS:
+            assert known(one.telemetry(symbol)) == known(two.telemetry(symbol))
+
+
+def test_a_plain_read_of_known_symbols_makes_no_events() -> None:
+    sink, facts = TelemetrySink(TelemetryConfig(), make_context()), Facts()
+    first: list[wld.Event] = [
+        wld.BookSnapshot("AAAUSDT", ((9, 1),), ((11, 1),), 1, None, TIME, None, TIME, 50),
+        make_trade("AAAUSDT", time=TIME), make_ticker("AAAUSDT", time=TIME, last_price="1"),
+    ]  # fmt: skip
+    second: list[wld.Event] = [
+        wld.BookDelta("AAAUSDT", ((9, 0), (8, 4)), (), 2, None, TIME, None, TIME, 50),
+        make_trade("AAAUSDT", time=TIME), make_ticker("AAAUSDT", time=TIME, last_price="2"),
+        make_liquidation("AAAUSDT", time=TIME),
+    ]  # fmt: skip
+    for read in (first, second):
+        batch = as_read(read, SYMBOLS)
+        sink.take(batch)
+        facts.apply(batch)
+    assert batch._made is None
+    book = sink.states["AAAUSDT"].book
+    assert book is not None
+    assert book.bids() == [(8, 4)]
+    assert facts.counts == {"publicTrade": 2, "orderbook": 2, "tickers": 2, "allLiquidation": 1}
