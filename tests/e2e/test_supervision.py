@@ -80,6 +80,7 @@ class Program:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and stays so
         )
         self.said = ""
         self._news = threading.Condition()

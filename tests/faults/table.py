@@ -67,7 +67,7 @@ def check(row: Row) -> None:
         PAGE.write_text(HEAD + "\n".join(rows.values()) + "\n")
         return
     assert key in rows, f"{PAGE.name}: no row {row.name!r}; run with {WRITE}=1"
-    assert _stable(rows[key]) == _stable(line), f"{PAGE.name}: run with {WRITE}=1 where the new row is right"
+    assert _stable(rows[key]) == _stable(line), f"{PAGE.name}: run with {WRITE}=1 where the new row is right: {line}"
 
 
 def _stable(line: str) -> list[str]:

@@ -226,7 +226,9 @@ class Misbehaviour:
             self._cross.discard(topic)
             symbol = topic.rpartition(".")[2]
             market = self._exchange.market.symbol(symbol)
-            price = market.spec.price_text(market.flow.book.asks.best + market.flow.spec.gap)
+            # Well above the best ask: the book that was published may be a few ticks behind the market's.
+            best = market.flow.book.asks.best
+            price = market.spec.price_text(best + max(market.flow.spec.gap, best // 200))
             self._insert(message, price, market.spec.size_text(market.spec.order_lots))
             self._uncross[topic] = price
         self._exchange.publish(message)
