@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from wld.health import FILE, Health, HealthError, judge, line, read
+from wld.health import FILE, Health, HealthError, folders, judge, line, read
 
 S = 1_000_000_000
 NOW = 1_790_000_000 * S
@@ -53,6 +54,33 @@ def test_what_is_wrong_is_said(fields: dict[str, object], said: str) -> None:
 def test_a_process_that_vanished_is_told_from_one_that_stopped() -> None:
     (wrong,) = judge(WELL, NOW, is_alive=False)
     assert "is gone" in wrong
+
+
+def test_the_last_run_in_a_folder_is_asked_and_of_several_workers_each(tmp_path: Path) -> None:
+    assert folders(tmp_path) == [tmp_path]
+    workers = [tmp_path / f"shard-{i}-of-2" for i in (1, 2)]
+    for age, place in ((30, tmp_path), (20, tmp_path / "shard-1-of-3"), (10, workers[0])):
+        place.mkdir(exist_ok=True)
+        (place / FILE).write_bytes(b"{}")
+        os.utime(place / FILE, ns=(NOW - age * S,) * 2)
+    workers[1].mkdir()
+    assert folders(tmp_path) == workers
+
+
+def test_one_worker_of_two_that_is_gone_is_not_well(tmp_path: Path) -> None:
+    for i, pid in ((1, os.getpid()), (2, 2**22 + 1)):
+        place = tmp_path / f"shard-{i}-of-2"
+        place.mkdir()
+        now = time.time_ns()
+        health = changed(pid=pid, started_time=now, written_time=now, last_event_time=now)
+        (place / FILE).write_bytes(msgspec.json.encode(health))
+    asked = subprocess.run(
+        [sys.executable, "-m", "wld", "health", "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=30
+    )
+    assert asked.returncode == 1
+    first, second = asked.stdout.splitlines()
+    assert first.startswith("shard-1-of-2: running")
+    assert "shard-2-of-2: process 4194305 is gone" in second
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff" * 10, b"x" * 2_000_000])

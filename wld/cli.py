@@ -365,7 +365,7 @@ def new_plugin(name: str, directory: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def health(context: click.Context, data_dir: str | None, max_age: str, max_event_age: str, as_json: bool) -> int:
-    """Say whether the recorder of a folder is well: status 0, or 1 and why not."""
+    """Say whether the recorder of a folder is well: status 0, or 1 and why not. Of several workers, each."""
     from wld import health as own
 
     ages: dict[str, float] = {}
@@ -375,19 +375,23 @@ def health(context: click.Context, data_dir: str | None, max_age: str, max_event
         except ValueError as error:
             raise ConfigError(f"{flag}: {error}") from None
     folder = Path(data_dir or load_config(context.find_root()).data_dir)
-    found = own.read(folder)
-    now = time.time_ns()
-    wrong = own.judge(
-        found, now, is_alive=own.is_process(found.pid), max_age_s=ages["--max-age"],
-        max_event_age_s=ages["--max-event-age"],
-    )  # fmt: skip
-    if as_json:
-        click.echo(json.dumps({"is_well": not wrong, "wrong": wrong, **msgspec.to_builtins(found)}))
-    elif wrong:
-        click.echo(f"{folder}: {'; '.join(wrong)}")
-    else:
-        click.echo(own.line(found, now))
-    return 1 if wrong else 0
+    is_well = True
+    for place in own.folders(folder):
+        found = own.read(place)
+        now = time.time_ns()
+        wrong = own.judge(
+            found, now, is_alive=own.is_process(found.pid), max_age_s=ages["--max-age"],
+            max_event_age_s=ages["--max-event-age"],
+        )  # fmt: skip
+        is_well &= not wrong
+        shown = "" if place == folder else f"{place.name}: "
+        if as_json:
+            click.echo(json.dumps({"is_well": not wrong, "wrong": wrong, **msgspec.to_builtins(found)}))
+        elif wrong:
+            click.echo(f"{place}: {'; '.join(wrong)}")
+        else:
+            click.echo(shown + own.line(found, now))
+    return 0 if is_well else 1
 
 
 @cli.command(short_help="Say whether this host is fit, and what to do.")

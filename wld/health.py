@@ -72,6 +72,18 @@ def read(folder: Path) -> Health:
         raise HealthError(f"{path}: not a health file: {error}") from None
 
 
+def folders(folder: Path) -> list[Path]:
+    """Where the last run in a data folder keeps its health: there, or in the folder of each part of the symbols."""
+    runs: dict[str, list[Path]] = {"": [folder]}
+    for part in sorted(folder.glob("shard-*-of-*")):
+        runs.setdefault(part.name.rpartition("-")[2], []).append(part)
+
+    def written(parts: list[Path]) -> int:
+        return max(((part / FILE).stat().st_mtime_ns if (part / FILE).exists() else 0) for part in parts)
+
+    return max(runs.values(), key=written)
+
+
 def judge(
     health: Health,
     now: int,

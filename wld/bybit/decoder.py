@@ -20,8 +20,9 @@ from wld.units import ABSENT, ms_to_ns
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
-RECENT_TRADES = 4_096
-"""At least so many trade ids are remembered per topic to drop what is delivered twice: four messages of the largest size."""
+RECENT_TRADES = 2_048
+"""At least so many trade ids are remembered per topic, to drop what is delivered twice: two messages of the largest size,
+twice what REST lists. At 160 bytes each, and up to twice as many, that is most of what 500 symbols take."""
 MOST_TOPICS = 20_000
 """Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
 NO_BID, NO_ASK = -1, 1 << 63
