@@ -172,7 +172,10 @@ def test_a_block_of_another_file_that_fits_in_is_damage(tmp_path: Path) -> None:
     assert f"offset {ours.offset}" in error
     with pytest.raises(wld.TapeDamaged, match=f"offset {ours.offset}"):
         wld.open_tape(mine).trades()
-    assert not verify(mine).is_intact
+    assert [damage.offset for damage in verify(mine).damages] == [ours.offset]
+    [recovered] = recover(mine)
+    assert recovered.damages
+    assert recovered.sealed is None or list(wld.open_tape(recovered.sealed)) == []
 
 
 def test_a_block_that_steps_back_in_ring_order_is_damage_and_not_recovered(tmp_path: Path) -> None:

@@ -271,6 +271,7 @@ class Segment:
         self, file: IO[bytes], wanted: Callable[[Block], bool], check_all: bool, start: int
     ) -> Iterator[tuple[Block, bytes]]:
         at = start or self._check_start(file)
+        listed = {entry.offset: entry.indexed for entry in self._read_index(file) or ()}
         footer_end = 0
         while at < self.size:
             block = _read_header(file, at)
@@ -283,6 +284,9 @@ class Segment:
                 at = resumed
                 continue
             at = block.end
+            if listed.get(block.offset, block.indexed) != block.indexed:
+                self.damage(block.offset, block.end - block.offset, "not the block that the index names")
+                continue
             if block.kind == layout.FOOTER:
                 self.has_footer = True
                 footer_end = at
