@@ -6,17 +6,23 @@ figure is the median with the least and the most beside it. The server is anothe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+import pty
 import shutil
 import ssl
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +81,8 @@ class Bench:
 
     def run(
         self, *, count: int, tls: bool = True, symbols: int = 1, levels: float = 14.9, unique: bool = False,
-        server: dict[str, Any] | None = None, keep: bool = False, timeout: float = 300, **client: Any,
+        server: dict[str, Any] | None = None, keep: bool = False, timeout: float = 300, is_drawn: bool = False,
+        **client: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """The whole program against a server; what it says of itself."""
         path, total = self.stream(count, symbols=symbols, levels=levels, unique=unique)
@@ -85,11 +92,13 @@ class Bench:
             "url": url, "symbols": list(messages.symbols_of(symbols)), "messages": total, "data_dir": data_dir, **client,
         }  # fmt: skip
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.client", json.dumps(spec)], cwd=ROOT, text=True,
-                capture_output=True, check=False, timeout=timeout,
-                env={**os.environ, "SSL_CERT_FILE": str(self.authority)},
-            )  # fmt: skip
+            with terminal() if is_drawn else nullcontext() as tty:
+                spec["terminal"] = tty
+                done = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.client", json.dumps(spec)], cwd=ROOT, text=True,
+                    capture_output=True, check=False, timeout=timeout, pass_fds=() if tty is None else (tty,),
+                    env={**os.environ, "SSL_CERT_FILE": str(self.authority), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+                )  # fmt: skip
         finally:
             process_.kill()
             said = process_.communicate()[0]
@@ -102,6 +111,27 @@ class Bench:
         if not keep:
             shutil.rmtree(data_dir)
         return result
+
+
+@contextmanager
+def terminal(rows: int = 50, columns: int = 200) -> Iterator[int]:
+    """A pseudo-terminal that somebody reads: the end to draw on."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read() -> None:
+        with suppress(OSError):  # the other end is closed
+            while os.read(master, 1 << 16):
+                pass
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield slave
+    finally:
+        os.close(slave)
+        reader.join(5)
+        os.close(master)
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -160,6 +190,32 @@ def end_to_end(bench: Bench) -> Table:
     head = ["", "plain, us", "TLS, us", "TLS against the first", "messages/s a core, TLS", "messages a read",
             "sealing, us a message", "events compared with decimal"]  # fmt: skip
     return head, rows
+
+
+def views(bench: Bench) -> Table:
+    """Frame to tape over TLS with the heat map and telemetry drawn on a pseudo-terminal of 200 x 50, 5 frames a second."""
+    count = bench.count(200_000)
+    both: dict[str, Any] = {
+        "sinks": ("recorder", "heatmap", "telemetry"), "is_drawn": True, "settings": {"screen.fps": 5},
+    }  # fmt: skip
+    kinds: dict[str, dict[str, Any]] = {
+        "recorder": {}, "recorder and both views": both,
+        "recorder and both views, which take events one by one": {**both, "by_event": True},
+    }  # fmt: skip
+    rows = []
+    for symbols in (1, 20):
+        found: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(bench.repeats if symbols == 1 else 1):
+            for name, options in kinds.items():
+                found.setdefault(name, []).append(bench.run(count=count, symbols=symbols, **options))
+        base = statistics.median(r["us"] for r in found["recorder"])
+        for name, results in found.items():
+            us = [r["us"] for r in results]
+            ratio, extra = statistics.median(us) / base, statistics.median(us) - base
+            dropped = sum(r["dropped"] for r in results)
+            frames = results[0].get("frames", 0)
+            rows.append([str(symbols), name, spread(us), f"{ratio:.2f}x", f"{extra:+.2f}", str(frames), str(dropped)])
+    return ["symbols", "TLS", "us a message", "against the recorder", "us more", "frames", "dropped"], rows
 
 
 def transports(bench: Bench) -> Table:
@@ -481,7 +537,7 @@ def formats(bench: Bench) -> Table:
 
 
 PARTS: dict[str, Callable[[Bench], Table]] = {
-    "end_to_end": end_to_end, "transports": transports, "ceiling": ceiling, "decoding": decoding, "ring": ring,
+    "end_to_end": end_to_end, "views": views, "transports": transports, "ceiling": ceiling, "decoding": decoding, "ring": ring,
     "latency": latency, "paced": paced, "growth": growth, "workers": workers, "formats": formats,
 }  # fmt: skip
 

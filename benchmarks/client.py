@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ from wld import Subscription, process
 from wld.config import Setting, load
 from wld.engine import assemble
 from wld.service import SinkEntry
+from wld.tables import Tables
 
 
 class Spec(msgspec.Struct):
@@ -32,6 +34,10 @@ class Spec(msgspec.Struct):
     watchers: int = 0
     """More sinks that count events."""
     linger: float = 0.3
+    terminal: int | None = None
+    """An open terminal to draw on, which somebody else reads."""
+    by_event: bool = False
+    """The views take every batch event by event, as any sink may."""
 
 
 class Probe:
@@ -61,6 +67,12 @@ def main() -> None:
         import wld.bybit.columns
 
         wld.bybit.columns.COLUMNS_FROM = 1 << 60
+    if spec.by_event:
+        Tables.row_tickers = lambda self: None  # type: ignore[method-assign]
+    out = os.dup(1)
+    if spec.terminal is not None:
+        os.dup2(spec.terminal, 0)
+        os.dup2(spec.terminal, 1)
     process.tune()
     settings = {
         "source.name": spec.url, "source.symbols": spec.symbols, "data_dir": spec.data_dir,
@@ -121,7 +133,9 @@ def main() -> None:
     if spec.arrivals and notes is not None:
         with open(spec.arrivals, "wb") as file:
             file.write(notes.tobytes())
-    print(json.dumps(result))
+    if service.screen is not None:
+        result["frames"] = getattr(service.screen, "frames", 0)
+    os.write(out, f"{json.dumps(result)}\n".encode())
 
 
 if __name__ == "__main__":

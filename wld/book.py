@@ -65,20 +65,17 @@ class OrderBook:
         Raises:
             BookInvalid: as `apply`, for a hole before or within; the book is then invalid, and none of it is applied.
         """
-        first, last = int(update_ids[0]), int(update_ids[-1])
+        ids = update_ids.tolist()
         if not self.is_valid:
-            raise BookInvalid(f"{self.symbol}: delta {first} before a snapshot")
+            raise BookInvalid(f"{self.symbol}: delta {ids[0]} before a snapshot")
         if depth >= 50:
-            holes = np.flatnonzero(update_ids != np.arange(self.update_id + 1, self.update_id + 1 + len(update_ids)))
-            if len(holes):
-                self.is_valid = False
-                at = int(holes[0])
-                raise BookInvalid(
-                    f"{self.symbol}: expected update id {self.update_id + 1 + at}, got {int(update_ids[at])}"
-                )
+            for expected, update_id in enumerate(ids, self.update_id + 1):
+                if update_id != expected:
+                    self.is_valid = False
+                    raise BookInvalid(f"{self.symbol}: expected update id {expected}, got {update_id}")
         _merge_run(self._bids, *bids)
         _merge_run(self._asks, *asks)
-        self.update_id = last
+        self.update_id = ids[-1]
         self.sequence = sequence
         self.receive_time = receive_time
 
@@ -123,9 +120,10 @@ def _merge(side: dict[int, int], levels: tuple[Level, ...]) -> None:
 def _merge_run(side: dict[int, int], prices: Ints, sizes: Ints) -> None:
     if len(prices) >= _MANY:
         prices, sizes = _last_words(prices, sizes)
-    side.update(zip(prices.tolist(), sizes.tolist(), strict=True))
-    for price in prices[sizes == 0].tolist():
-        if not side.get(price, 1):
+    told = dict(zip(prices.tolist(), sizes.tolist(), strict=True))
+    side.update(told)
+    for price, size in told.items():
+        if not size:
             del side[price]
 
 

@@ -643,6 +643,45 @@ def _peaks(row: Floats, count: int) -> list[tuple[int, int, int, float]]:
     return found
 
 
+_READ = {
+    "trades": ("price", "size", "flags", "event_time"),
+    "liquidations": ("is_long", "size", "bankruptcy_price", "event_time"),
+    "tickers": ("values",),
+}
+"""The columns that a HeatMap reads."""
+
+
+def _apart(tables: Tables) -> dict[str, Tables]:
+    """What a HeatMap reads of each symbol that came, apart: many symbols cost no more than their rows."""
+    parts: dict[str, Tables] = {}
+
+    def part(symbol: str) -> Tables:
+        found = parts.get(symbol)
+        if found is None:
+            rows = [(n, e) for n, e in tables.rows if type(e) is Gap or getattr(e, "symbol", None) == symbol]
+            found = parts[symbol] = Tables(tables.count, (symbol,), tables.receive_time, rows=rows)
+        return found
+
+    for _, event in tables.rows:
+        if isinstance(event, _TAKEN):
+            part(event.symbol)
+    for kind, names in _READ.items():
+        columns = getattr(tables, kind)
+        if columns is None:
+            continue
+        order = np.argsort(columns["symbol"], kind="stable")
+        sorted_ = {name: columns[name][order] for name in names}
+        here, starts = np.unique(columns["symbol"][order], return_index=True)
+        for i, start, end in zip(here.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+            one = {name: column[start:end] for name, column in sorted_.items()}
+            setattr(part(tables.symbols[i]), kind, {**one, "symbol": np.zeros(end - start, np.int64)})
+    return parts
+
+
+def _only_rows(tables: Tables) -> Tables:
+    return Tables(tables.count, (), tables.receive_time, rows=tables.rows)
+
+
 class Radar:
     """One HeatMap for each symbol that the stream speaks of."""
 
@@ -664,13 +703,12 @@ class Radar:
         """Take a batch of any symbols."""
         tables = events.tables if isinstance(events, Batch) else None
         if tables is not None:
-            for _, event in tables.rows:
-                if isinstance(event, _TAKEN):
-                    self.map_of(event.symbol)
-            for symbol in tables.symbols:
-                heatmap = self.map_of(symbol)
-            for heatmap in list(self.maps.values()):
-                heatmap.apply(events)
+            parts = _apart(tables)
+            for symbol in parts:
+                self.map_of(symbol)
+            gaps = any(type(event) is Gap for _, event in tables.rows)
+            for symbol in self.maps if gaps else self.maps.keys() & parts.keys():
+                self.maps[symbol].apply(Batch(parts.get(symbol) or _only_rows(tables)))
             return
         for event in events:
             if isinstance(event, _TAKEN):

@@ -69,26 +69,34 @@ def _apply_books(tables: Tables, states: Mapping[int, Telemetry]) -> None:
     kept = {i: book for i in set(symbols.tolist()) if (book := states[i].book) is not None}
     if not kept:
         return
+    last = {int(symbols[row]): int(row) for row in np.flatnonzero(books["is_snapshot"])}
+    is_taken = np.ones(len(symbols), np.bool_)
+    for i in last.keys() & kept.keys():  # whatever came before it is gone
+        is_taken[: last[i] + 1] &= symbols[: last[i] + 1] != i
+        _apply_snapshot(kept[i], tables, last[i])
+    depths = np.full(int(symbols.max()) + 1, -1)
+    depths[list(kept)] = [-1 if book.depth is None else book.depth for book in kept.values()]
+    is_taken &= books["depth"] == depths[symbols]
+    if not is_taken.any():
+        return
+    # Each book's deltas together, and of their levels the bids, then the asks; the order among them stays.
     counts = np.column_stack((books["bid_count"], books["ask_count"]))
-    levels = counts.sum(1)
-    is_bid = np.repeat(np.tile((True, False), len(counts)), counts.ravel())
-    for i, book in kept.items():
-        is_taken = symbols == i
-        snapshots = np.flatnonzero(is_taken & (books["is_snapshot"] != 0))
-        if len(snapshots):  # whatever came before the last one is gone
-            is_taken[: snapshots[-1] + 1] = False
-            _apply_snapshot(book, tables, int(snapshots[-1]))
-        is_taken &= books["depth"] == book.depth
-        if not is_taken.any():
-            continue
-        is_level = np.repeat(is_taken, levels)
-        bids, asks = is_level & is_bid, is_level & ~is_bid
-        sequence = int(books["sequence"][is_taken][-1])
+    sides = np.repeat(np.column_stack((2 * symbols, 2 * symbols + 1)), counts.ravel())
+    levels = np.flatnonzero(np.repeat(is_taken, counts.sum(1)))
+    levels = levels[np.argsort(sides[levels].astype(np.uint32), kind="stable")]
+    rows = np.flatnonzero(is_taken)
+    rows = rows[np.argsort(symbols[rows], kind="stable")]
+    ids, prices, sizes = books["update_id"][rows], books["level_price"][levels], books["level_size"][levels]
+    here, starts = np.unique(symbols[rows], return_index=True)
+    edges = np.searchsorted(sides[levels], np.column_stack((2 * here, 2 * here + 1, 2 * here + 2))).tolist()
+    ends = [*starts[1:].tolist(), len(rows)]
+    for i, start, end, (low, middle, high) in zip(here.tolist(), starts.tolist(), ends, edges, strict=True):
+        sequence = int(books["sequence"][rows[end - 1]])
+        book = kept[i]
         with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
             book.apply_run(
-                books["update_id"][is_taken], book.depth or 0,
-                (books["level_price"][bids], books["level_size"][bids]),
-                (books["level_price"][asks], books["level_size"][asks]),
+                ids[start:end], book.depth or 0,
+                (prices[low:middle], sizes[low:middle]), (prices[middle:high], sizes[middle:high]),
                 sequence=None if sequence == ABSENT else sequence, receive_time=tables.receive_time,
             )  # fmt: skip
 

@@ -129,6 +129,13 @@ def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.
             web._feed(given_)
         assert one._now == two._now
         assert {s: list(lines) for s, lines in one._tape.items()} == {s: list(lines) for s, lines in two._tape.items()}
+        assert set(one._radar.maps) == set(two._radar.maps)
+        for symbol, heatmap in one._radar.maps.items():
+            step, other = heatmap.model.step, two._radar.maps[symbol].model.step
+            assert (step is None) == (other is None)
+            if step is not None and other is not None:
+                assert (step.liquidations, step.open_interest) == (other.liquidations, other.open_interest)
+                assert (step.start, step.has_gap, step.late) == (other.start, other.has_gap, other.late)
         for symbol in SYMBOLS:
             assert known(one.telemetry(symbol)) == known(two.telemetry(symbol))
 
