@@ -10,7 +10,7 @@ from wld.events import BookDelta, BookSnapshot, Level
 
 Ints = npt.NDArray[np.int64]
 
-_MANY = 64
+_MANY = 250
 """From so many levels on, finding the last word on each price first is cheaper than telling the book every one."""
 
 

@@ -83,7 +83,8 @@ def _apply_books(tables: Tables, states: Mapping[int, Telemetry]) -> None:
     counts = np.column_stack((books["bid_count"], books["ask_count"]))
     sides = np.repeat(np.column_stack((2 * symbols, 2 * symbols + 1)), counts.ravel())
     levels = np.flatnonzero(np.repeat(is_taken, counts.sum(1)))
-    levels = levels[np.argsort(sides[levels].astype(np.uint32), kind="stable")]
+    narrow = np.uint16 if len(tables.symbols) < 1 << 15 else np.int64  # words of 16 bits are sorted by their digits
+    levels = levels[np.argsort(sides[levels].astype(narrow), kind="stable")]
     rows = np.flatnonzero(is_taken)
     rows = rows[np.argsort(symbols[rows], kind="stable")]
     ids, prices, sizes = books["update_id"][rows], books["level_price"][levels], books["level_size"][levels]

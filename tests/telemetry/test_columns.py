@@ -97,8 +97,14 @@ def in_columns(reads: Sequence[list[wld.Event]]) -> list[wld.Batch]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(READS)
-def test_telemetry_of_columns_is_telemetry_of_events(reads: list[list[wld.Event]]) -> None:
+@given(READS, st.sampled_from((1, 250)))
+def test_telemetry_of_columns_is_telemetry_of_events(reads: list[list[wld.Event]], many: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wld.book._MANY", many)  # both ways to find the last word on a price
+        _compare(reads)
+
+
+def _compare(reads: list[list[wld.Event]]) -> None:
     one, two = (TelemetrySink(TelemetryConfig(), make_context()) for _ in range(2))
     for read, batch in zip(reads, in_columns(reads), strict=True):
         one.take(read)
