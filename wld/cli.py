@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -43,7 +44,11 @@ def main() -> None:
     """The `wld` command: errors of the user are one line and status 2, failures one line and status 1."""
     try:
         try:
-            sys.exit(cli.main(standalone_mode=False))
+            status = cli.main(standalone_mode=False)
+            # Everything is done and said: a further Ctrl-C or SIGTERM finds only an interpreter that is leaving.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            sys.exit(status)
         except BaseExceptionGroup as group:
             raise _first_of(group) from None
     except click.exceptions.Exit as exit_:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -173,6 +175,24 @@ def take_shard(config: Config, shard: tuple[int, int]) -> Config:
     return structs.replace(config, source=source, data_dir=str(Path(config.data_dir) / shard_folder(shard)))
 
 
+def _let_late_signals_pass(service: Service) -> None:
+    """Between the end of the run and that of the process a further signal is no reason to die of it: all is sealed.
+
+    Before the run takes signals itself they do what they always do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if not service.stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handle)
+
+
 def run(config: Config) -> int:
     """Run to the end; returns the exit status. Raises: ConfigError where a setting proved wrong."""
     process.tune()
@@ -183,6 +203,7 @@ def run(config: Config) -> int:
         config = take_shard(config, parse_shard(config.source.shard))
     service = assemble(config)
     screen = service.screen
+    _let_late_signals_pass(service)
     if screen is not None:
         screen.open()
     try:

@@ -78,7 +78,7 @@ class Page:
 async def open_page(url: str, *, width: int = 1400, height: int = 800) -> AsyncIterator[Page]:
     """A page in a browser of its own, ended with the block."""
     assert BROWSER is not None
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # its children may still write
         process = await trio.lowlevel.open_process(
             [
                 BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",

@@ -80,7 +80,8 @@ class Wire:
     async def send_eof(self) -> None:
         """Tell the client that nothing more comes."""
         if not self.silent:
-            await self._stream.send_eof()
+            async with self._lock:  # a fault may be sending of its own accord
+                await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Close, unless half open: then the client is left hanging until the exchange ends."""
