@@ -369,7 +369,7 @@ def test_a_full_disk_leaves_nothing_half_written(tape: Path, tmp_path: Path, mon
 def test_an_interrupted_export_leaves_nothing_under_its_name(tmp_path: Path, number: signal.Signals) -> None:
     trades: list[wld.Event] = [
         wld.Trade("A", i, i + 1, wld.AggressorSide.BUY, str(i), event_time=T0, receive_time=T0 + i)
-        for i in range(40_000)
+        for i in range(200_000)
     ]
     tape, out = write(tmp_path / "tape", trades), tmp_path / "out"
     process = subprocess.Popen(
@@ -388,7 +388,7 @@ def test_an_interrupted_export_leaves_nothing_under_its_name(tmp_path: Path, num
     assert bool(left) == (number is signal.SIGKILL)
     export([str(tape)], out, "csv", datasets=["gaps", "trades"])  # the next one clears the rubbish away
     assert not list(tmp_path.glob(".out.partial-*"))
-    assert (out / "A_trades.csv").read_bytes().count(b"\n") == 40_001
+    assert (out / "A_trades.csv").read_bytes().count(b"\n") == 200_001
 
 
 def test_damage_costs_its_block_and_is_said(tape: Path, tmp_path: Path) -> None:
