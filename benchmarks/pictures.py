@@ -104,7 +104,7 @@ class Scene:
             self.heatmap.radar.advance(now)
             self.heatmap.tell()
             if is_shown:
-                self.heatmap.view.snap(now)
+                self.heatmap.pane.snap(now)
         self.view.now = now
 
     def figures(self, **figures: Any) -> None:
@@ -119,7 +119,7 @@ class Scene:
             self.view.wants_redraw = False
             draw_frame(height, width, palette, self.surface.panels, self.view, self.state)
         if self.heatmap is not None:
-            self.heatmap.view.rescale()
+            self.heatmap.pane.scale.rescale()
         return draw_frame(height, width, palette, self.surface.panels, self.view, self.state), palette
 
 

@@ -15,7 +15,7 @@ from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.evaluation import judge
 from wld_heatmap.history import LiquidationMark, Radar
 from wld_heatmap.memory import load_history, load_state, pack_state, write_state
-from wld_heatmap.view import FOOTER, HELP, HeatView, mark_spans
+from wld_heatmap.view import FOOTER, HELP, HeatPane, Panels, Selection, mark_spans
 
 _log = logging.getLogger("wld.heatmap")
 
@@ -33,25 +33,28 @@ class Heatmap:
         self.config = check(config)
         self.context = context
         self.radar = Radar(config, context.symbols)
-        self.view = HeatView(self.radar)
+        self.selection = Selection(self.radar)
+        self.pane = HeatPane(self.selection)
         self._told: dict[str, LiquidationMark] = {}
         self._state_refused = False
         if context.screen is not None:
             self._hang()
 
     def _hang(self) -> None:
-        screen, view = self.context.screen, self.view
+        screen, pane, panels = self.context.screen, self.pane, Panels(self.selection)
         assert screen is not None
-        screen.pane("heatmap", draw=view.draw, key=view.key, help=HELP, footer=FOOTER, picture=view.picture)
+        screen.pane("heatmap", draw=pane.draw, key=pane.key, help=HELP, footer=FOOTER, picture=pane.picture)
         screen.panel(
             "liquidations", title="LIQUIDATIONS (real, USDT)", order=50, weight=80,
-            lines=view.liquidation_lines, brief=view.liquidation_brief,
+            lines=panels.liquidation_lines, brief=panels.liquidation_brief,
         )  # fmt: skip
         screen.panel(
             "zones", title="ZONES (estimate, USDT)", order=60, weight=88,
-            lines=view.zone_lines, brief=view.zone_brief,
+            lines=panels.zone_lines, brief=panels.zone_brief,
         )  # fmt: skip
-        screen.panel("model", title="HEAT MODEL", order=70, weight=72, lines=view.model_lines, brief=view.model_brief)
+        screen.panel(
+            "model", title="HEAT MODEL", order=70, weight=72, lines=panels.model_lines, brief=panels.model_brief
+        )
 
     async def run(
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -81,10 +84,10 @@ class Heatmap:
 
     async def _remember(self) -> None:
         """State file and tapes, in threads that are left behind when the run ends first."""
-        config, view = self.config, self.view
+        config, selection = self.config, self.selection
         try:
             if config.state is not None:
-                view.loading = f"reading {config.state}"
+                selection.loading = f"reading {config.state}"
                 notes = await trio.to_thread.run_sync(load_state, self.radar, config.state, abandon_on_cancel=True)
                 for note in notes:
                     _log.info("%s: %s", config.state, note)
@@ -95,16 +98,16 @@ class Heatmap:
         except WldError as error:
             raise ConfigError(str(error)) from None
         finally:
-            view.loading = None
+            selection.loading = None
         for heatmap in self.radar.maps.values():
             if heatmap.liquidations:
                 self._told[heatmap.symbol] = heatmap.liquidations[-1]
 
     def _read_history(self, path: str) -> None:
         def progress(count: int) -> None:
-            self.view.loading = f"reading history {path}: {count:,} events"
+            self.selection.loading = f"reading history {path}: {count:,} events"
 
-        self.view.loading = f"reading history {path}"
+        self.selection.loading = f"reading history {path}"
         count = load_history(self.radar, path, self.context.symbols, progress)
         _log.info("history %s: %d events; what is older than now is drawn dimmed", path, count)
 
@@ -139,7 +142,7 @@ class Heatmap:
             # A replay faster than its own clock has its columns soon enough.
             if self.context.screen is not None and len(self.radar.maps) <= SNAPPED_SYMBOLS:
                 if (now and now - last_snap < 3_000_000_000) or not last_snap:
-                    self.view.snap(now)
+                    self.pane.snap(now)
                 last_snap = now
             self.tell()
             self._report()
