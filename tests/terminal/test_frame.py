@@ -42,11 +42,12 @@ def panels() -> PanelSet:
     panel_set = PanelSet()
     panel_set.pane = None
     for name, weight in (("one", 90), ("two", 50)):
-        panel_set.panel(
-            name, title=name.upper(), order=weight, weight=weight,
+        panel = Panel(
+            name, name.upper(), order=weight, weight=weight,
             lines=lambda view, width, height, name=name: [f"{name} {i}" for i in range(8)],
             brief=lambda view, width, name=name: [f"{name} brief"],
         )  # fmt: skip
+        panel_set.add(panel)
     return panel_set
 
 
@@ -127,14 +128,14 @@ def test_a_panel_that_fails_costs_its_own_place_only() -> None:
     def fails(view: View, width: int, height: int) -> list[str]:
         raise ValueError("made up")
 
-    panel_set.panel("broken", title="BROKEN", lines=fails)
+    panel_set.add(Panel("broken", "BROKEN", lines=fails))
     text = draw(40, 120, view_of(facts_with()), panel_set=panel_set)
     assert "cannot be drawn: ValueError: made up" in text
     assert "one 0" in text
 
 
 def test_where_there_is_no_room_the_lightest_lose_lines_first_and_then_their_place() -> None:
-    made = [Panel(n, n, order=i, lines=None, brief=None, weight=w) for i, (n, w) in enumerate((("a", 9), ("b", 1)))]
+    made = [Panel(n, order=i, weight=w) for i, (n, w) in enumerate((("a", 9), ("b", 1)))]
     lines = {"a": ["1", "2", "3", "4"], "b": ["1", "2", "3", "4"]}
     assert {n: len(v) for n, v in fit(made, lines, 10).items()} == {"a": 4, "b": 4}
     assert {n: len(v) for n, v in fit(made, lines, 9).items()} == {"a": 4, "b": 3}
@@ -152,7 +153,7 @@ def test_backfilled_trades_do_not_count_as_lag() -> None:
 
 def test_posted_lines_are_shown() -> None:
     panel_set = PanelSet()
-    panel = panel_set.panel("whales", title="WHALES")
+    panel = panel_set.add(Panel("whales", "WHALES"))
     panel.post(["bought 1.2M"], brief=["whale 1.2M"])
     assert "bought 1.2M" in draw(30, 120, view_of(facts_with()), panel_set=panel_set)
     assert "whale 1.2M" in draw(10, 50, view_of(facts_with()), panel_set=panel_set)

@@ -15,7 +15,7 @@ from tests.terminal.test_frame import facts_with, view_of
 from wld.terminal.cells import Canvas, compose
 from wld.terminal.frame import FrameState, draw_frame
 from wld.terminal.palette import BOLD, DIMMED, HEAT, LEVELS, THEMES, Color, Palette, Role, Rung
-from wld.terminal.panels import Pane, PanelSet, View
+from wld.terminal.panels import Pane, Panel, PanelSet, View
 from wld.terminal.pictures import ansi, svg
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,12 +47,13 @@ def draw_ramp(canvas: Canvas, view: View) -> None:
 
 def frame_of(theme: str, rung: Rung, is_ascii: bool):
     panels = PanelSet()
-    panels.set_pane(Pane("ramp", draw=draw_ramp, footer=(("x", "made up"),)))
-    panels.panel(
-        "one", title="ONE",
+    panels.pane = Pane("ramp", draw=draw_ramp, footer=(("x", "made up"),))
+    one = Panel(
+        "one", "ONE",
         lines=lambda view, width, height: [(("long", Role.LONG), (" short", Role.SHORT))],
         brief=lambda view, width: ["one ▁▂▃▄▅▆▇█"],
     )  # fmt: skip
+    panels.add(one)
     palette = Palette(THEMES[theme], rung, is_ascii=is_ascii)
     return draw_frame(16, 64, palette, panels, view_of(facts_with()), FrameState()), palette
 

@@ -112,43 +112,26 @@ def _ramp(text: str) -> tuple[tuple[int, int, int], ...]:
     return tuple(_rgb(part) for part in text.split())
 
 
+def _named(text: str) -> dict[Color, tuple[tuple[int, int, int], int]]:
+    """`NAME RGB SIXTEEN` for each colour, commas between."""
+    return {Color[name.upper()]: (_rgb(rgb), int(near)) for name, rgb, near in map(str.split, text.split(","))}
+
+
+_DARK = _named(
+    "faint 848b98 7, mark ffffff 15, range 59606f 8, accent 6cb6ff 14, warn f0b03f 11, title dfe3ea 15, "
+    "title_back 232838 4, alarm ffffff 15, alarm_back c4262e 1, grid 3b4152 8, ink d5d9e2 15, cursor ff7ad9 13, "
+    "badge_back 8a5a00 3"
+)
+_LIGHT = _named(
+    "faint 666d78 8, long 0b7a3b 2, short c4222e 1, mark 000000 0, range a3a9b3 7, accent 0a57b5 4, warn 945c00 3, "
+    "title 12161f 0, title_back dbe2ee 7, alarm ffffff 15, alarm_back c4262e 1, grid c3c8d2 7, ink 23272f 0, "
+    "cursor b0128a 5, badge_back ffd27a 3"
+)
+
+
 def _dark(long: str, short: str) -> dict[Color, tuple[tuple[int, int, int], int]]:
-    return {
-        Color.FAINT: (_rgb("848b98"), 7),
-        Color.LONG: (_rgb(long), 10),
-        Color.SHORT: (_rgb(short), 9),
-        Color.MARK: (_rgb("ffffff"), 15),
-        Color.RANGE: (_rgb("59606f"), 8),
-        Color.ACCENT: (_rgb("6cb6ff"), 14),
-        Color.WARN: (_rgb("f0b03f"), 11),
-        Color.TITLE: (_rgb("dfe3ea"), 15),
-        Color.TITLE_BACK: (_rgb("232838"), 4),
-        Color.ALARM: (_rgb("ffffff"), 15),
-        Color.ALARM_BACK: (_rgb("c4262e"), 1),
-        Color.GRID: (_rgb("3b4152"), 8),
-        Color.INK: (_rgb("d5d9e2"), 15),
-        Color.CURSOR: (_rgb("ff7ad9"), 13),
-        Color.BADGE_BACK: (_rgb("8a5a00"), 3),
-    }
+    return {**_DARK, **_named(f"long {long} 10, short {short} 9")}
 
-
-_LIGHT: dict[Color, tuple[tuple[int, int, int], int]] = {
-    Color.FAINT: (_rgb("666d78"), 8),
-    Color.LONG: (_rgb("0b7a3b"), 2),
-    Color.SHORT: (_rgb("c4222e"), 1),
-    Color.MARK: (_rgb("000000"), 0),
-    Color.RANGE: (_rgb("a3a9b3"), 7),
-    Color.ACCENT: (_rgb("0a57b5"), 4),
-    Color.WARN: (_rgb("945c00"), 3),
-    Color.TITLE: (_rgb("12161f"), 0),
-    Color.TITLE_BACK: (_rgb("dbe2ee"), 7),
-    Color.ALARM: (_rgb("ffffff"), 15),
-    Color.ALARM_BACK: (_rgb("c4262e"), 1),
-    Color.GRID: (_rgb("c3c8d2"), 7),
-    Color.INK: (_rgb("23272f"), 0),
-    Color.CURSOR: (_rgb("b0128a"), 5),
-    Color.BADGE_BACK: (_rgb("ffd27a"), 3),
-}
 
 # The anchors of viridis, inferno and cividis are those of matplotlib (CC0), darkened at the cold end so that none is
 # the pane's own background; the 256-colour ramps were picked by hand against CIE L* (the tests hold the order).

@@ -50,10 +50,11 @@ class Panel:
     """One titled group beside the main pane. `lines` draws it, or `post` sets what it shows."""
 
     def __init__(
-        self, name: str, title: str, *, order: int, lines: Lines | None, brief: Brief | None, weight: int = 50
-    ) -> None:
+        self, name: str, title: str = "", *, order: int = 50, lines: Lines | None = None, brief: Brief | None = None,
+        weight: int = 50,
+    ) -> None:  # fmt: skip
         self.name = name
-        self.title = title
+        self.title = title or name
         self.order = order
         """Where it stands: lower is higher up."""
         self.weight = weight
@@ -110,27 +111,14 @@ class PanelSet:
     def __init__(self) -> None:
         self._panels: dict[str, Panel] = {}
         self.pane: Pane | None = None
+        """The main picture; the last sink that asks has it."""
 
-    def panel(
-        self,
-        name: str,
-        *,
-        title: str = "",
-        order: int = 50,
-        weight: int = 50,
-        lines: Lines | None = None,
-        brief: Brief | None = None,
-    ) -> Panel:
-        """Add (or replace) a panel."""
-        panel = Panel(name, title or name, order=order, lines=lines, brief=brief, weight=weight)
-        if name in self._panels:
-            panel.is_shown = self._panels[name].is_shown
-        self._panels[name] = panel
+    def add(self, panel: Panel) -> Panel:
+        """Add it, or put it in the place of the one of its name; hidden stays hidden."""
+        if panel.name in self._panels:
+            panel.is_shown = self._panels[panel.name].is_shown
+        self._panels[panel.name] = panel
         return panel
-
-    def set_pane(self, pane: Pane) -> None:
-        """Make this the main picture; the last one that asks has it."""
-        self.pane = pane
 
     def ordered(self) -> list[Panel]:
         """Every panel, top to bottom."""

@@ -34,7 +34,7 @@ class Surface:
         brief: Brief | None = None,
     ) -> Panel:
         """Add a panel: drawn by `lines` and `brief`, or shown as posted to it."""
-        return self.panels.panel(name, title=title, order=order, weight=weight, lines=lines, brief=brief)
+        return self.panels.add(Panel(name, title, order=order, weight=weight, lines=lines, brief=brief))
 
     def pane(
         self,
@@ -47,9 +47,8 @@ class Surface:
         picture: Callable[[View], Mapping[str, Any]] | None = None,
     ) -> Pane:
         """Take the main pane."""
-        pane = Pane(name, draw=draw, key=key, help=help, footer=footer, picture=picture)
-        self.panels.set_pane(pane)
-        return pane
+        self.panels.pane = Pane(name, draw=draw, key=key, help=help, footer=footer, picture=picture)
+        return self.panels.pane
 
     def note(self, time: int, line: Line, symbol: str | None = None) -> None:
         """Put a line on the event tape."""
