@@ -102,7 +102,7 @@ class Scene:
         if self.heatmap is not None:
             self.heatmap.radar.apply(events)
             self.heatmap.radar.advance(now)
-            self.heatmap.tell()
+            self.heatmap.keeper.tell()
             if is_shown:
                 self.heatmap.pane.snap(now)
         self.view.now = now

@@ -4,7 +4,9 @@ from wld import SinkSpec, hookimpl
 from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.evaluation import Report, Scorer, judge
 from wld_heatmap.history import Column, Health, HeatMap, LiquidationMark, Radar, Zone
+from wld_heatmap.keeper import Keeper
 from wld_heatmap.sink import Heatmap
+from wld_heatmap.view import Panels, Selection
 
 __all__ = [
     "Column",
@@ -12,10 +14,13 @@ __all__ = [
     "HeatMap",
     "Heatmap",
     "HeatmapConfig",
+    "Keeper",
     "LiquidationMark",
+    "Panels",
     "Radar",
     "Report",
     "Scorer",
+    "Selection",
     "Zone",
     "judge",
     "wld_sink",

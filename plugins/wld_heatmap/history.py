@@ -473,6 +473,16 @@ class HeatMap:
         """Closed columns of `column_seconds`, oldest first; `fine_hours` of them."""
         return self._fine
 
+    def liquidations_since(self, last: LiquidationMark | None) -> list[LiquidationMark]:
+        """Those after that one, oldest first; all that are kept where it is None or no longer among them."""
+        fresh: list[LiquidationMark] = []
+        for mark in reversed(self.liquidations):
+            if mark is last:
+                break
+            fresh.append(mark)
+        fresh.reverse()
+        return fresh
+
     @property
     def minute_columns(self) -> Sequence[Column]:
         """Closed columns of a minute, oldest first; `history_hours` of them."""

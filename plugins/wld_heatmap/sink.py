@@ -1,27 +1,23 @@
-"""Owns the heatmap sink's loop: batches to the radar, the clock, health in a thread, the picture on the screen. Not how
-it looks (view).
+"""Owns the heatmap sink's loop: batches to the radar, history and state from disk, the picture on the screen. Not how it
+looks (view), nor the radar's clock and health (keeper).
 """
 
 from __future__ import annotations
 
 import logging
-import time
 
 import trio
 
 from wld import ConfigError, SinkContext, Subscription, TapeError, WldError
-from wld.terminal import Role
 from wld_heatmap.config import HeatmapConfig, check
-from wld_heatmap.evaluation import judge
-from wld_heatmap.history import LiquidationMark, Radar
+from wld_heatmap.history import Radar
+from wld_heatmap.keeper import Keeper
 from wld_heatmap.memory import load_history, load_state, pack_state, write_state
-from wld_heatmap.view import FOOTER, HELP, HeatPane, Panels, Selection, mark_spans
+from wld_heatmap.view import FOOTER, HELP, HeatPane, Panels, Selection
 
 _log = logging.getLogger("wld.heatmap")
 
-HEALTH_INTERVAL_S = 30.0
 STATE_TIMEOUT_S = 2.0
-TICK_S = 0.5
 SNAPPED_SYMBOLS = 8
 """One-second columns are kept for so few symbols; with more only those of ten seconds."""
 
@@ -35,9 +31,12 @@ class Heatmap:
         self.radar = Radar(config, context.symbols)
         self.selection = Selection(self.radar)
         self.pane = HeatPane(self.selection)
-        self._told: dict[str, LiquidationMark] = {}
+        screen = context.screen
+        self.keeper = Keeper(self.radar, context.clock, None if screen is None else screen.note)
+        self._snapped = 0
+        """When the picture last kept a second of its own, ns."""
         self._state_refused = False
-        if context.screen is not None:
+        if screen is not None:
             self._hang()
 
     def _hang(self) -> None:
@@ -45,15 +44,15 @@ class Heatmap:
         assert screen is not None
         screen.pane("heatmap", draw=pane.draw, key=pane.key, help=HELP, footer=FOOTER, picture=pane.picture)
         screen.panel(
-            "liquidations", title="LIQUIDATIONS (real, USDT)", order=50, weight=80,
+            "liquidations", title=panels.LIQUIDATIONS, order=50, weight=80,
             lines=panels.liquidation_lines, brief=panels.liquidation_brief,
         )  # fmt: skip
         screen.panel(
-            "zones", title="ZONES (estimate, USDT)", order=60, weight=88,
+            "zones", title=panels.ZONES, order=60, weight=88,
             lines=panels.zone_lines, brief=panels.zone_brief,
         )  # fmt: skip
         screen.panel(
-            "model", title="HEAT MODEL", order=70, weight=72, lines=panels.model_lines, brief=panels.model_brief
+            "model", title=panels.MODEL, order=70, weight=72, lines=panels.model_lines, brief=panels.model_brief
         )
 
     async def run(
@@ -68,8 +67,7 @@ class Heatmap:
         task_status.started()
         await self._remember()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tick)
-            nursery.start_soon(self._judge)
+            nursery.start_soon(self.keeper.run, self._show)
             if self.config.state is not None:
                 nursery.start_soon(self._keep_state, self.config.state)
             async for batch in batches:
@@ -79,7 +77,7 @@ class Heatmap:
         if self.config.state is not None:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STATE_TIMEOUT_S):
                 await self._write_state(self.config.state)
-        self.tell()
+        self.keeper.tell()
         self._report()
 
     async def _remember(self) -> None:
@@ -99,9 +97,7 @@ class Heatmap:
             raise ConfigError(str(error)) from None
         finally:
             selection.loading = None
-        for heatmap in self.radar.maps.values():
-            if heatmap.liquidations:
-                self._told[heatmap.symbol] = heatmap.liquidations[-1]
+        self.keeper.skip()
 
     def _read_history(self, path: str) -> None:
         def progress(count: int) -> None:
@@ -128,50 +124,13 @@ class Heatmap:
         else:
             self._state_refused = False
 
-    async def _tick(self) -> None:
-        """Let quiet time pass too; runs until cancelled."""
-        last_snap = 0
-        while True:
-            await trio.sleep(TICK_S)
-            now = time.time_ns()
-            if self.context.clock == "live":
-                self.radar.advance(now)
-            else:
-                times = [heatmap.model.now for heatmap in self.radar.maps.values()]
-                now = max(times, default=0)
-            # A replay faster than its own clock has its columns soon enough.
-            if self.context.screen is not None and len(self.radar.maps) <= SNAPPED_SYMBOLS:
-                if (now and now - last_snap < 3_000_000_000) or not last_snap:
-                    self.pane.snap(now)
-                last_snap = now
-            self.tell()
-            self._report()
-
-    async def _judge(self) -> None:
-        """Refresh the score now and then, in a thread; runs until cancelled."""
-        while True:
-            for heatmap in list(self.radar.maps.values()):
-                report = await trio.to_thread.run_sync(judge, heatmap.sample(), abandon_on_cancel=True)
-                heatmap.refresh(report)
-            await trio.sleep(HEALTH_INTERVAL_S)
-
-    def tell(self) -> None:
-        """New liquidations on the event tape, with the heat that stood there."""
-        screen = self.context.screen
-        if screen is None:
-            return
-        for symbol, heatmap in self.radar.maps.items():
-            told = self._told.get(symbol)
-            fresh: list[LiquidationMark] = []
-            for mark in reversed(heatmap.liquidations):
-                if mark is told or len(fresh) >= 50:
-                    break
-                fresh.append(mark)
-            if fresh:
-                self._told[symbol] = fresh[0]
-            for mark in reversed(fresh):
-                spans = (("liq ", Role.TEXT), *mark_spans(mark, heatmap.model.rules.tick))
-                screen.note(mark.time, spans, symbol)
+    def _show(self, now: int) -> None:
+        # A replay faster than its own clock has its columns soon enough.
+        if self.context.screen is not None and len(self.radar.maps) <= SNAPPED_SYMBOLS:
+            if (now and now - self._snapped < 3_000_000_000) or not self._snapped:
+                self.pane.snap(now)
+            self._snapped = now
+        self._report()
 
     def _report(self) -> None:
         for symbol, heatmap in self.radar.maps.items():

@@ -1,11 +1,22 @@
 """Live figures of the market and of the feed beside the picture; pure state, and rows that any view can draw."""
 
 from wld import SinkSpec, hookimpl
-from wld_telemetry.columns import apply_tables
-from wld_telemetry.sink import TelemetryConfig, TelemetrySink
+from wld_telemetry.feed import Feed
+from wld_telemetry.running import Running
+from wld_telemetry.sink import TelemetryConfig, TelemetrySink, draw_row
 from wld_telemetry.state import Group, Row, Telemetry
 
-__all__ = ["Group", "Row", "Telemetry", "TelemetryConfig", "TelemetrySink", "apply_tables", "wld_sink"]
+__all__ = [
+    "Feed",
+    "Group",
+    "Row",
+    "Running",
+    "Telemetry",
+    "TelemetryConfig",
+    "TelemetrySink",
+    "draw_row",
+    "wld_sink",
+]
 
 
 @hookimpl

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 import trio
 from msgspec import Struct
 
-from wld import Batch, Event, Gap, Liquidation, PositionSide, Repair, SinkContext, Subscription
+from wld import SCALE, Event, Liquidation, PositionSide, SinkContext, Subscription
 from wld.terminal import Line, Role, View, numbers
-from wld_telemetry.columns import apply_tables
-from wld_telemetry.state import OLD_NS, Group, Row, Telemetry
+from wld_telemetry.feed import Feed
+from wld_telemetry.running import Running
+from wld_telemetry.state import Group, Row, Telemetry
 
 _TONES = {"long": Role.LONG, "short": Role.SHORT, "warn": Role.WARN}
 _LABEL_WIDTH = 7
-BOOKS = 16
-"""Order books are kept for so many symbols; further ones show the ticker's best prices."""
-_TOPICS = (("trades", "publicTrade"), ("books", "orderbook"), ("tickers", "tickers"), ("liqs", "allLiquidation"))
 
 
 class TelemetryConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,30 +37,12 @@ def draw_row(row: Row, width: int) -> Line:
     )
 
 
-class _Rates:
-    """Messages a second by topic, over the last seconds."""
-
-    def __init__(self) -> None:
-        self._marks: list[tuple[int, dict[str, int]]] = []
-
-    def of(self, now: int, counts: dict[str, int]) -> dict[str, float]:
-        """Rates over the last ten seconds, to the second."""
-        if not self._marks or now - self._marks[-1][0] >= 1_000_000_000:
-            self._marks.append((now, dict(counts)))
-            del self._marks[:-11]
-        then, before = self._marks[0]
-        seconds = (now - then) / 1e9
-        return {topic: (n - before.get(topic, 0)) / seconds if seconds > 0 else 0.0 for topic, n in counts.items()}
-
-
 class TelemetrySink:
     """Consumes batches into `Telemetry` states, one a symbol; draws nothing without a screen."""
 
     def __init__(self, config: TelemetryConfig, context: SinkContext) -> None:
-        self._config = config
-        self._context = context
-        self.states: dict[str, Telemetry] = {}
-        self._rates = _Rates()
+        self.feed = Feed()
+        self._running = Running(context, self.feed)
         self._screen = context.screen
         if self._screen is not None:
             self._hang(config.groups)
@@ -78,45 +56,25 @@ class TelemetrySink:
             self.take(batch)
 
     def take(self, events: Iterable[Event]) -> None:
-        """Take events of any symbols; a batch that holds columns without making them."""
-        tables = events.tables if isinstance(events, Batch) else None
-        liquidations = None if tables is None else apply_tables(tables, self.states)
-        if liquidations is not None:
-            for liquidation in liquidations:
-                self._tell(self.state(liquidation.symbol))
-            return
-        for event in events:
-            if isinstance(event, Gap):
-                for state in self.states.values():
-                    if event.symbol in (None, state.symbol):
-                        state.apply(event)
-            elif not isinstance(event, Repair):
-                state = self.state(event.symbol)
-                state.apply(event)
-                if isinstance(event, Liquidation):
-                    self._tell(state)
+        """Take events of any symbols."""
+        for liquidation in self.feed.take(events):
+            self._tell(liquidation)
 
-    def state(self, symbol: str) -> Telemetry:
-        """The state of a symbol, made at its first sight."""
-        state = self.states.get(symbol)
-        if state is None:
-            state = self.states[symbol] = Telemetry(symbol, with_book=len(self.states) < BOOKS)
-        return state
-
-    def _tell(self, state: Telemetry) -> None:
+    def _tell(self, event: Liquidation) -> None:
         """A liquidation on the event tape, unless the heat map tells it with its percentile."""
         if self._screen is None or self._screen.has("heatmap"):
             return
-        seen = state.liquidations[-1]
-        is_long = seen.side is PositionSide.LONG
+        is_long = event.position_side is PositionSide.LONG
+        notional = event.size / SCALE * (event.bankruptcy_price / SCALE)
+        price = numbers.price(event.bankruptcy_price, self.feed.state(event.symbol).tick)
         self._screen.note(
-            seen.time,
+            event.receive_time,
             (
                 ("liq ", Role.TEXT),
                 ("LONG " if is_long else "SHORT ", Role.LONG if is_long else Role.SHORT),
-                (f"{numbers.amount(seen.notional)} USDT @{numbers.price(seen.price, state.tick)}", Role.TEXT),
+                (f"{numbers.amount(notional)} USDT @{price}", Role.TEXT),
             ),
-            state.symbol,
+            event.symbol,
         )
 
     # The screen's side.
@@ -140,9 +98,9 @@ class TelemetrySink:
                     brief=self._brief(name),
                 )
         for name, title, order, weight, rows in (
-            ("feed", "FEED", 80, 75, self._feed),
-            ("recorder", "RECORDER", 85, 60, self._recorder),
-            ("self", "SCREEN", 90, 20, self._self),
+            ("feed", "FEED", 80, 75, self._running.feed),
+            ("recorder", "RECORDER", 85, 60, self._running.recorder),
+            ("self", "SCREEN", 90, 20, self._running.screen),
         ):
             if name in names:
                 self._screen.panel(
@@ -151,7 +109,7 @@ class TelemetrySink:
 
     def _lines(self, group: Callable[[Telemetry, int], Group]) -> Callable[[View, int, int], Sequence[Line]]:
         def lines(view: View, width: int, height: int) -> Sequence[Line]:
-            return [draw_row(row, width) for row in group(self.state(view.symbol), view.now).rows][:height]
+            return [draw_row(row, width) for row in group(self.feed.state(view.symbol), view.now).rows][:height]
 
         return lines
 
@@ -170,7 +128,7 @@ class TelemetrySink:
 
     def brief(self, name: str, view: View) -> list[Line]:
         """The one line of a group that a small terminal shows."""
-        state = self.state(view.symbol)
+        state = self.feed.state(view.symbol)
         now = view.now
         if name == "positioning":
             found = {row.label: row for row in state.positioning(now).rows}
@@ -196,10 +154,10 @@ class TelemetrySink:
                 )
             ]
         if name == "feed":
-            rates = self._rates.of(view.now, view.facts.counts)
             lag = view.facts.lag_ms()
-            drops = sum(sink.dropped for sink in self._context.statistics().sinks)
-            text = f"{sum(rates.values()):.0f}/s lag {'--' if lag is None else f'{lag:.0f}ms'} gap {view.facts.gaps} drop {drops}"
+            drops = self._running.dropped()
+            rate = sum(self._running.rates(view).values())
+            text = f"{rate:.0f}/s lag {'--' if lag is None else f'{lag:.0f}ms'} gap {view.facts.gaps} drop {drops}"
             return [(("feed ", Role.FAINT), (text, Role.WARN if view.facts.gaps or drops else Role.TEXT))]
         return []
 
@@ -216,58 +174,3 @@ class TelemetrySink:
             (numbers.bar(share, 8), Role.LONG if share >= 0.5 else Role.SHORT),
             (f" CVD {numbers.signed(state.cvd)}", Role.TEXT),
         )
-
-    def _feed(self, view: View) -> list[Row]:
-        facts = view.facts
-        rates = self._rates.of(view.now, facts.counts)
-        seen = facts.of(view.symbol).seen
-        parts = {}
-        for label, topic in _TOPICS:
-            time = seen.get(topic)
-            rate = rates[topic]
-            age = "--" if time is None else numbers.age(view.now - time)
-            parts[label] = f"{rate:.{0 if rate >= 9.95 else 1}f}/s {age}"
-        # Liquidations may rightly be quiet for hours; the others not.
-        quiet = [seen.get(topic) for _, topic in _TOPICS[:3]]
-        oldest = None if None in quiet else max(view.now - time for time in quiet if time is not None)
-        is_old = oldest is None or oldest > OLD_NS
-        rows = [
-            Row("trades", f"{parts['trades']}  books {parts['books']}", None, is_old),
-            Row("tickers", f"{parts['tickers']}  liqs {parts['liqs']}", None, is_old),
-        ]
-        lag = facts.lag_ms()
-        drops = sum(sink.dropped for sink in self._context.statistics().sinks)
-        state = self.states.get(view.symbol)
-        reasons = " ".join(f"{name} {n}" for name, n in sorted(state.gaps.items())) if state else ""
-        tone = "warn" if facts.gaps or drops else ""
-        rows.insert(0, Row("gaps", f"{facts.gaps}  dropped {drops} {reasons}".strip(), None, False, tone))
-        rows.append(Row("lag", "--" if lag is None else f"{lag:.0f} ms from the venue's push"))
-        return rows
-
-    def _recorder(self, view: View) -> list[Row]:
-        figures = self._context.reports().get("recorder")
-        if not figures:
-            return []
-        rows = []
-        error = figures.get("error")
-        rows.append(Row("state", f"REFUSED: {error}" if error else "OK", None, False, "warn" if error else ""))
-        written = figures.get("bytes")
-        if written is not None:
-            rows.append(Row("written", f"{numbers.amount(float(written))}B, {figures.get('segments', 0)} sealed"))
-        rows.append(Row("waiting", f"{figures.get('waiting', 0)} events"))
-        with suppress(OSError):
-            free = shutil.disk_usage(self._context.data_dir if self._context.data_dir.exists() else ".").free
-            rows.append(Row("disk", f"{numbers.amount(float(free))}B free", None, False, "warn" if free < 1e9 else ""))
-        return rows
-
-    @staticmethod
-    def _self(view: View) -> list[Row]:
-        figures = view.self_figures
-        if not figures:
-            return []
-        return [
-            Row("frames", f"{figures['fps']:.0f}/s max  {numbers.amount(float(figures['frame_bytes']))}B median"),
-            Row("dropped", f"{figures['dropped']} of {figures['frames'] + figures['dropped']}"),
-            Row("process", f"{figures['cpu'] * 100:.0f}% cpu  {numbers.amount(float(figures['rss']))}B"),
-            Row("lag", f"{figures['lag_ms']:.1f} ms event loop, worst of 1 s"),
-        ]

@@ -9,6 +9,8 @@ from typing import Any
 from wld_heatmap import Column, HeatMap, LiquidationMark, Zone
 
 from wld import SCALE
+from wld.terminal import Line, Role, numbers
+from wld.terminal.facts import Note
 from wld.terminal.palette import THEMES, Color, heat_ramp
 
 HISTORY_COLUMNS = 300
@@ -82,13 +84,30 @@ def liquidation_of(mark: LiquidationMark) -> dict[str, Any]:
     }
 
 
-def zone_of(zone: Zone) -> dict[str, Any]:
+def line_of(line: Line) -> list[tuple[str, str]]:
+    """(text, role) of each piece."""
+    spans = ((line, Role.TEXT),) if isinstance(line, str) else line
+    return [(text, Role(role).name.lower()) for text, role in spans]
+
+
+def group_of(title: str, lines: Iterable[Line]) -> dict[str, Any]:
+    """A panel: its title and its lines."""
+    return {"title": title, "lines": [line_of(line) for line in lines]}
+
+
+def note_of(note: Note) -> list[tuple[str, str]]:
+    """A line of the event tape behind its time."""
+    return [(f"[{numbers.clock(note.time)}] ", "faint"), *line_of(note.line)]
+
+
+def zone_of(name: str, zone: Zone) -> dict[str, Any]:
     """A labelled zone."""
     return {
+        "name": name,
         "side": zone.side.value,
         "price": zone.price / SCALE,
-        "notional": zone.notional,
-        "distance": f"{zone.distance:+.1%}",
+        "notional": numbers.amount(zone.notional),
+        "distance": numbers.percent(zone.distance, 1),
         "tiers": zone.tiers,
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from wld_telemetry import Telemetry, TelemetryConfig, TelemetrySink
+from wld_telemetry import Feed, Telemetry
 from wld_web import Web, WebConfig
 
 import wld
@@ -105,7 +105,7 @@ def test_telemetry_of_columns_is_telemetry_of_events(reads: list[list[wld.Event]
 
 
 def _compare(reads: list[list[wld.Event]]) -> None:
-    one, two = (TelemetrySink(TelemetryConfig(), make_context()) for _ in range(2))
+    one, two = Feed(), Feed()
     for read, batch in zip(reads, in_columns(reads), strict=True):
         one.take(read)
         two.take(batch)
@@ -132,9 +132,8 @@ def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.
     one, two = (Web(WebConfig(), make_context()) for _ in range(2))
     for read, batch in zip(reads, in_columns(reads), strict=True):
         for web, given_ in ((one, wld.Batch(read)), (two, batch)):
-            web._feed(given_)
-        assert one._now == two._now
-        assert {s: list(lines) for s, lines in one._tape.items()} == {s: list(lines) for s, lines in two._tape.items()}
+            web.take(given_)
+        assert facts_known(one._facts) == facts_known(two._facts)
         assert set(one._radar.maps) == set(two._radar.maps)
         for symbol, heatmap in one._radar.maps.items():
             step, other = heatmap.model.step, two._radar.maps[symbol].model.step
@@ -143,11 +142,11 @@ def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.
                 assert (step.liquidations, step.open_interest) == (other.liquidations, other.open_interest)
                 assert (step.start, step.has_gap, step.late) == (other.start, other.has_gap, other.late)
         for symbol in SYMBOLS:
-            assert known(one.telemetry(symbol)) == known(two.telemetry(symbol))
+            assert known(one._feed.state(symbol)) == known(two._feed.state(symbol))
 
 
 def test_a_plain_read_of_known_symbols_makes_no_events() -> None:
-    sink, facts = TelemetrySink(TelemetryConfig(), make_context()), Facts()
+    sink, facts = Feed(), Facts()
     first: list[wld.Event] = [
         wld.BookSnapshot("AAAUSDT", ((9, 1),), ((11, 1),), 1, None, TIME, None, TIME, 50),
         make_trade("AAAUSDT", time=TIME), make_ticker("AAAUSDT", time=TIME, last_price="1"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from wld.batch import Batch
 from wld.events import BookDelta, BookSnapshot, Event, Gap, Instrument, Liquidation, Repair, Ticker, Trade
@@ -16,7 +17,7 @@ from wld.tables import BACKFILLED, TICKER_PLACE, Tables
 from wld.terminal import numbers
 from wld.terminal.cells import Line, printable
 from wld.terminal.palette import Role
-from wld.units import ABSENT
+from wld.units import ABSENT, SCALE
 
 STALE_NS = 5_000_000_000
 """Without any message for this long the feed is called stale: tickers alone come several times a second."""
@@ -41,6 +42,18 @@ class Note(NamedTuple):
     """ns since the Unix epoch."""
     symbol: str | None
     line: Line
+
+
+class Headline(Struct, frozen=True):
+    """What a title says of a symbol, as text: the same in every title."""
+
+    last: str
+    change: str
+    mark: str
+    index: str
+    funding: str
+    countdown: str
+    interest: str
 
 
 class SymbolFacts:
@@ -68,6 +81,18 @@ class SymbolFacts:
         self.trade_time: int | None = None
         self.seen: dict[str, int] = {}
         """Receive time of the last message of each topic."""
+
+    def headline(self, now: int) -> Headline:
+        """It as text at time `now`."""
+        return Headline(
+            numbers.price(self.last_price, self.tick_size),
+            numbers.percent(None if self.change is None else self.change / SCALE),
+            numbers.price(self.mark_price, self.tick_size),
+            numbers.price(self.index_price, self.tick_size),
+            numbers.percent(None if self.funding_rate is None else self.funding_rate / SCALE, 4),
+            numbers.countdown(None if self.next_funding_time is None else self.next_funding_time - now),
+            numbers.amount_long(None if self.open_interest is None else self.open_interest / SCALE),
+        )
 
     def quote(self, ticker: Ticker | Sequence[int], time: int) -> None:
         """Take over a ticker, or its row of `TICKER_NUMBERS`, but for its last price."""
@@ -106,6 +131,10 @@ class Facts:
         """Put a line on the event tape."""
         self.notes.append(Note(time, symbol, line))
         self.version += 1
+
+    def notes_of(self, symbol: str) -> list[Note]:
+        """The event tape of a symbol, oldest first."""
+        return [note for note in self.notes if note.symbol in (None, symbol)]
 
     def lag_ms(self) -> float | None:
         """Median of the latest delays from the venue's push to here; its clock may differ from ours."""
@@ -156,24 +185,24 @@ class Facts:
         for topic, columns in zip(TOPICS, kinds, strict=True):
             if columns is None:
                 continue
-            numbers = columns["number"]
-            self.counts[topic] += len(numbers)
-            symbol[numbers] = columns["symbol"]
+            places = columns["number"]
+            self.counts[topic] += len(places)
+            symbol[places] = columns["symbol"]
             for i in set(columns["symbol"].tolist()):
                 known[i].receive_time = known[i].seen[topic] = received
             if topic == "publicTrade":
                 is_late = columns["flags"] & BACKFILLED != 0
-                sent[numbers] = np.where(is_late, ABSENT, columns["sent_time"])
-                price[numbers] = np.where(is_late, ABSENT, columns["price"])
+                sent[places] = np.where(is_late, ABSENT, columns["sent_time"])
+                price[places] = np.where(is_late, ABSENT, columns["price"])
                 for i in set(columns["symbol"].tolist()):
                     known[i].trade_time = received
             elif topic == "tickers":
-                sent[numbers], price[numbers] = columns["values"][:, _SENT], columns["values"][:, _LAST]
+                sent[places], price[places] = columns["values"][:, _SENT], columns["values"][:, _LAST]
                 latest = {i: row for row, i in enumerate(columns["symbol"].tolist())}
                 for i, row in latest.items():
                     known[i].quote(columns["values"][row].tolist(), received)
             else:
-                sent[numbers] = columns["sent_time"]
+                sent[places] = columns["sent_time"]
         for place, (number, ticker) in enumerate(by_row):
             self.counts["tickers"] += 1
             facts = known[-1 - place]
@@ -243,15 +272,10 @@ def _or_absent(value: int | None) -> int:
 
 def status_line(facts: Facts, symbol: str, now: int, *, clock: str) -> str:
     """One plain line of the same facts, for a pipe or a log."""
-    one = facts.of(symbol)
+    one = facts.of(symbol).headline(now)
     state, _ = facts.state(symbol, now, clock=clock)
-    funding = None if one.funding_rate is None else one.funding_rate / 1e8
-    interest = None if one.open_interest is None else one.open_interest / 1e8
-    until = None if one.next_funding_time is None else one.next_funding_time - now
     return printable(
-        f"{numbers.clock(now)}Z {symbol} {numbers.price(one.last_price, one.tick_size)} "
-        f"{numbers.percent(None if one.change is None else one.change / 1e8)} | "
-        f"mark {numbers.price(one.mark_price, one.tick_size)} | "
-        f"fund {numbers.percent(funding, 4)} in {numbers.countdown(until)} | OI {numbers.amount_long(interest)} | {state}",
+        f"{numbers.clock(now)}Z {symbol} {one.last} {one.change} | mark {one.mark} | "
+        f"fund {one.funding} in {one.countdown} | OI {one.interest} | {state}",
         is_ascii=True,
     )

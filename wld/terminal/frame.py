@@ -166,28 +166,25 @@ def _failed(panel: Panel, error: Exception) -> Sequence[Line]:
 def title_parts(view: View, state: FrameState) -> tuple[list[tuple[int, str, Role]], str, bool]:
     """((weight, text, role) from left to right, what stands at the right end, whether that is an alarm)."""
     facts = view.facts.of(view.symbol)
-    funding = None if facts.funding_rate is None else facts.funding_rate / 1e8
-    interest = None if facts.open_interest is None else facts.open_interest / 1e8
-    change = None if facts.change is None else facts.change / 1e8
-    until = None if facts.next_funding_time is None else facts.next_funding_time - view.now
+    told = facts.headline(view.now)
     symbols = view.facts.symbols
     place = f" {symbols.index(view.symbol) + 1}/{len(symbols)}" if view.symbol in symbols and len(symbols) > 1 else ""
-    rising = Role.TITLE_FAINT if not change else Role.TITLE_LONG if change > 0 else Role.TITLE_SHORT
+    rising = Role.TITLE_FAINT if not facts.change else Role.TITLE_LONG if facts.change > 0 else Role.TITLE_SHORT
     parts = [
         (40, " wld", Role.TITLE_FAINT),
         (99, f" {view.symbol}", Role.TITLE_STRONG),
         (60, place, Role.TITLE_FAINT),
-        (97, f" {numbers.price(facts.last_price, facts.tick_size)}", Role.TITLE_STRONG),
-        (70, f" {numbers.percent(change)}", rising),
+        (97, f" {told.last}", Role.TITLE_STRONG),
+        (70, f" {told.change}", rising),
         (96, "  mark ", Role.TITLE_FAINT),
-        (96, numbers.price(facts.mark_price, facts.tick_size), Role.TITLE),
+        (96, told.mark, Role.TITLE),
         (30, "  index ", Role.TITLE_FAINT),
-        (30, numbers.price(facts.index_price, facts.tick_size), Role.TITLE),
+        (30, told.index, Role.TITLE),
         (95, "  fund ", Role.TITLE_FAINT),
-        (95, numbers.percent(funding, 4), Role.TITLE),
-        (50, f" {numbers.countdown(until)}", Role.TITLE_FAINT),
+        (95, told.funding, Role.TITLE),
+        (50, f" {told.countdown}", Role.TITLE_FAINT),
         (95, "  OI ", Role.TITLE_FAINT),
-        (95, numbers.amount_long(interest), Role.TITLE),
+        (95, told.interest, Role.TITLE),
     ]
     if view.now:
         parts.append((20, f"   {numbers.clock(view.now)} UTC", Role.TITLE_FAINT))
@@ -242,7 +239,7 @@ def _draw_keys(canvas: Canvas, panels: PanelSet) -> None:
 
 def _draw_tape(canvas: Canvas, view: View, state: FrameState) -> None:
     canvas.fill(Role.TEXT)
-    notes = [note for note in view.facts.notes if note.symbol in (None, view.symbol)][-canvas.height :]
+    notes = view.facts.notes_of(view.symbol)[-canvas.height :]
     for row, note in enumerate(reversed(notes)):
         column = canvas.put(row, 1, f"[{numbers.clock(note.time)}] ", Role.FAINT)
         canvas.put_line(row, column, note.line)
@@ -330,33 +327,27 @@ def _draw_briefs(canvas: Canvas, panels: Sequence[Panel], view: View) -> None:
 
 def _draw_compact(canvas: Canvas, panels: PanelSet, view: View, state: FrameState) -> None:
     """A few lines of text for a terminal too small for pictures."""
-    facts = view.facts.of(view.symbol)
+    told = view.facts.of(view.symbol).headline(view.now)
     end, is_alarm = view.facts.state(view.symbol, _clock(view), clock=view.clock, ended=state.has_ended)
     if state.frozen_since is not None:
         end = f"FROZEN {end}"
-    funding = None if facts.funding_rate is None else facts.funding_rate / 1e8
-    interest = None if facts.open_interest is None else facts.open_interest / 1e8
-    change = None if facts.change is None else facts.change / 1e8
-    until = None if facts.next_funding_time is None else facts.next_funding_time - view.now
     width = canvas.width
     canvas.fill(Role.ALARM if is_alarm else Role.TITLE, 0, 0, 1)
     role = Role.ALARM if is_alarm else Role.TITLE_STRONG
     if is_alarm:  # what cannot be missed comes first
         canvas.put(0, 0, f"{end} {view.symbol}", role)
     else:
-        column = canvas.put(0, 0, f"{view.symbol} {numbers.price(facts.last_price, facts.tick_size)} ", role)
-        column = canvas.put(0, column, numbers.percent(change), Role.TITLE)
+        column = canvas.put(0, 0, f"{view.symbol} {told.last} ", role)
+        column = canvas.put(0, column, told.change, Role.TITLE)
         if column + len(end) < width:
             canvas.put(0, width - len(end), end, Role.TITLE)
-    mark = f"mark {numbers.price(facts.mark_price, facts.tick_size)}"
-    fund = f"fund {numbers.percent(funding, 4)}"
-    held = f"OI {numbers.amount_long(interest)}"
+    mark, fund, held = f"mark {told.mark}", f"fund {told.funding}", f"OI {told.interest}"
     rows: list[Line] = []
     if width >= len(mark) + len(held) + 2:
         rows.append(f"{mark}  {held}")
     else:
         rows += [mark, held]
-    rows.append(f"{fund} {numbers.countdown(until)}" if width >= len(fund) + 9 else fund)
+    rows.append(f"{fund} {told.countdown}" if width >= len(fund) + 9 else fund)
     shown = [panel for panel in panels.ordered() if panel.is_shown]
     for panel in sorted(shown, key=lambda p: -p.weight):
         rows.extend(panel_brief(panel, view, width))

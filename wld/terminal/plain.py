@@ -9,6 +9,7 @@ from contextlib import suppress
 import trio
 
 from wld.ring import Subscription
+from wld.terminal.cells import line_text
 from wld.terminal.facts import status_line
 from wld.terminal.surface import Surface
 
@@ -54,8 +55,7 @@ class PlainScreen(Surface):
         for panel in sorted(self.panels.ordered(), key=lambda p: -p.weight):
             if panel.name in ("zones", "liquidations"):
                 for brief in panel.brief(self.view, 60):
-                    plain = brief if isinstance(brief, str) else "".join(part for part, _ in brief)
-                    text += f" | {plain}"
+                    text += f" | {line_text(brief)}"
         return text.encode("ascii", "replace").decode()
 
     def _say(self) -> None:

@@ -29,14 +29,9 @@ class Marks:
 
     def refresh(self, heatmap: HeatMap) -> None:
         """Take in what came since the last look."""
-        fresh: list[LiquidationMark] = []
-        for mark in reversed(heatmap.liquidations):
-            if mark is self._last:
-                break
-            fresh.append(mark)
+        fresh = heatmap.liquidations_since(self._last)
         if not fresh:
             return
-        fresh.reverse()
         self._last = fresh[-1]
         self.version += 1
         most = heatmap.liquidations.maxlen or len(self.marks) + len(fresh)

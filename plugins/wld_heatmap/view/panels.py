@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from wld import PositionSide
 from wld.terminal import Line, Role, View, numbers
@@ -13,6 +14,9 @@ from wld_heatmap.view.timeline import SECOND
 
 class Panels:
     """Lines of the selected symbol for the panels `zones`, `liquidations` and `model`."""
+
+    LIQUIDATIONS, ZONES, MODEL = "LIQUIDATIONS (real, USDT)", "ZONES (estimate, USDT)", "HEAT MODEL"
+    """Their titles."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
@@ -130,7 +134,7 @@ class Panels:
         lines.append(((health.margin, Role.FAINT),))
         if health.is_w_measured:
             lines.append(f"open fraction {health.w:.2f}")
-        lines += [((note, Role.FAINT),) for note in health.notes]
+        lines += [((part, Role.FAINT),) for note in health.notes for part in wrap(note, width)]
         return lines
 
     def model_brief(self, view: View, width: int) -> Sequence[Line]:

@@ -86,31 +86,28 @@ async function older() {
 
 function panels(tick) {
   const h = tick.header;
-  $("last").textContent = h.last; $("change").textContent = h.change;
-  $("mark").textContent = h.mark; $("fund").textContent = h.fund; $("oi").textContent = h.oi;
+  $("last").textContent = h.last; $("change").textContent = h.change; $("index").textContent = h.index;
+  $("mark").textContent = h.mark; $("fund").textContent = `${h.funding} in ${h.countdown}`; $("oi").textContent = h.interest;
   document.title = `${h.last} ${state.symbol} · wld`;
   $("telemetry").replaceChildren(...tick.groups.flatMap((group) => {
     const title = document.createElement("h2"); title.textContent = group.title;
-    const list = document.createElement("dl");
-    for (const row of group.rows) {
-      const key = document.createElement("dt"), value = document.createElement("dd");
-      key.textContent = row.label; value.textContent = row.value;
-      if (row.old) { key.className = value.className = "old"; }
-      list.append(key, value);
-    }
-    return [title, list];
+    return [title, ...group.lines.map(lineOf)];
   }));
-  $("tape").replaceChildren(...tick.tape.slice(-4).reverse().map((line) => {
-    const item = document.createElement("div"); item.textContent = line; return item;
-  }));
+  $("tape").replaceChildren(...tick.tape.slice(-4).reverse().map(lineOf));
+}
+
+function lineOf(spans) {
+  const line = document.createElement("div"); line.className = "line";
+  line.append(...spans.map(([text, role]) => Object.assign(document.createElement("span"), { className: role, textContent: text })));
+  return line;
 }
 
 function liveness() {
   const silent = (performance.now() - state.received) / 1000;
-  const age = state.tick ? state.tick.age + silent : silent;
-  const stale = !state.tick || age > 5 || silent > 3;
-  document.querySelector("header").classList.toggle("stale", stale);
-  $("live").textContent = stale ? `STALE ${age.toFixed(0)}s` : "LIVE";
+  const [said, alarm] = state.tick ? state.tick.state : ["connecting", false];
+  const cut = silent > 3; // nothing from here on is known: the program or the line to it is gone
+  document.querySelector("header").classList.toggle("stale", cut || alarm);
+  $("live").textContent = cut ? `STALE ${silent.toFixed(0)}s` : said;
   const badges = [];
   if (state.frozen) badges.push(`FROZEN ${Math.round((Date.now() - state.frozen) / 1000)}s`);
   if (state.offset) badges.push("SCROLLED");
@@ -258,7 +255,7 @@ function axes(context, plot, shown, first, step, theme, low, high, y) {
   for (const zone of (state.tick?.zones || [])) {
     const at = y(zone.price);
     if (at < 0 || at > plot.height) continue;
-    const label = `${zone.side === "long" ? "L" : "S"} ${zone.distance} ${usdt(zone.notional)} ${zone.tiers}`, wide = context.measureText(label).width;
+    const label = `${zone.name} ${zone.distance} ${zone.notional} ${zone.tiers}`, wide = context.measureText(label).width;
     context.globalAlpha = 0.8; context.fillStyle = `rgb(${theme.background})`; context.fillRect(plot.left + plot.width - wide - 10, at - 8, wide + 8, 16);
     context.globalAlpha = 1; context.fillStyle = `rgb(${zone.side === "long" ? theme.long : theme.short})`; context.fillText(label, plot.left + plot.width - wide - 6, at);
   }

@@ -27,8 +27,8 @@ def test_liquidations_are_marked_as_hit_or_miss(heatmap, scene: Scene) -> None:
 
 
 def test_new_liquidations_go_on_the_event_tape_once(scene: Scene) -> None:
-    scene.sink.tell()
+    scene.sink.keeper.tell()
     count = len(scene.surface.facts.notes)
     assert count == min(50, len(scene.sink.radar.maps[SYMBOL].liquidations))
-    scene.sink.tell()
+    scene.sink.keeper.tell()
     assert len(scene.surface.facts.notes) == count
