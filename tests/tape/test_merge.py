@@ -353,3 +353,27 @@ def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(wld.TapeError, match="no such file"):
         merge([a, str(tmp_path / "nowhere")], tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_snapshot_stamped_before_its_own_update_goes_behind_what_led_to_it(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """The venue's gateways stamp each for itself; and a message with a push time far ahead moves the clock of all."""
+
+    def delta(update_id: int) -> wld.BookDelta:
+        now = T0 + update_id * 20 * MS
+        levels = ((update_id * 100, 100),)
+        return wld.BookDelta("WLDUSDT", levels, (), update_id, update_id, now, now + 9 * MS, now)
+
+    def snapshot(update_id: int) -> wld.BookSnapshot:
+        now = T0 + update_id * 20 * MS
+        return wld.BookSnapshot("WLDUSDT", ((100, 100),), ((10**9, 1),), update_id, update_id, now, now, now)
+
+    ahead = wld.Liquidation("BTCUSDT", wld.PositionSide.LONG, 1, 1, T0, T0 + 700 * MS, T0 + 300 * MS)
+    whole = [snapshot(1), *map(delta, range(2, 16)), ahead, *map(delta, range(16, 50))]
+    late = [snapshot(30), *map(delta, range(31, 50))]
+    events, _ = merged(tmp_path, *[(whole, late)[i] for i in order])
+    ids = [e.update_id for e in events if isinstance(e, wld.BookDelta)]
+    assert ids == list(range(2, 50))
+    assert verify(tmp_path / "out").is_complete

@@ -109,6 +109,17 @@ def test_a_sealed_file_cut_anywhere_says_so(tmp_path: Path) -> None:
     check_cut_sealed(tmp_path, mixed(2))
 
 
+@pytest.mark.parametrize("at", [40, 1500])
+def test_bytes_gone_from_a_journal_that_move_all_after_them_are_damage_and_no_torn_end(tmp_path: Path, at: int) -> None:
+    path = write(tmp_path, mixed(2), seal=False, flush_every=20)
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + content[at + 60 :])
+    got, error = read_until_damage(path)
+    assert len(got) < len(mixed(2))
+    assert error is not None
+    assert not verify(path).is_intact
+
+
 @pytest.mark.parametrize("seal", [True, False])
 def test_a_flipped_bit_costs_one_block_and_is_named(tmp_path: Path, seal: bool) -> None:
     path = write(tmp_path, mixed(2), seal=seal)

@@ -17,6 +17,7 @@ import trio
 from msgspec import structs
 
 from wld.bybit.backoff import Backoff, RequestGate
+from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import Hole, LastTrade
 from wld.bybit.rest import TRADES_LIMIT, BybitRest
 from wld.clock import ReceiveClock
@@ -29,7 +30,7 @@ SETTLE_S = 1.0
 """Wait after a Gap, so that the venue's list and the stream behind the Gap overlap."""
 ATTEMPTS = 5
 WAITING = 64
-"""Gaps that wait for repair; beyond, the oldest stays unrepaired and a line says so."""
+"""Gaps that wait for repair; beyond, the oldest stays unrepaired and the log says so."""
 
 
 class TradeMemory(Protocol):
@@ -108,6 +109,7 @@ class Repairer:
         self._settle_s = settle_s
         self._since = clock.now()
         self._waiting: deque[tuple[Hole, TradeMemory]] = deque()
+        self._complaints = Complaints(log)
         self._arrival = trio.Event()
 
     def add(self, holes: Sequence[Hole], memory: TradeMemory) -> None:
@@ -117,7 +119,7 @@ class Repairer:
                 continue
             if len(self._waiting) >= WAITING:
                 lost, _ = self._waiting.popleft()
-                log.warning("gap %d is not repaired: too many wait", lost.gap.gap_id)
+                self._complaints.tell("waiting", f"gap {lost.gap.gap_id} is not repaired: too many wait")
             self._waiting.append((hole, memory))
         self._arrival.set()
 
@@ -146,10 +148,11 @@ class Repairer:
             recovered += len(found.trades)
             if not found.reaches_back:
                 is_whole = False
-                log.warning(
-                    "gap %d: the venue's last %d trades of %s do not reach back to it; how many are missing is unknown",
-                    hole.gap.gap_id, len(reply), symbol,
-                )  # fmt: skip
+                self._complaints.tell(
+                    "reach",
+                    f"gap {hole.gap.gap_id}: the venue's last {len(reply)} trades of {symbol} do not reach back to it;"
+                    " how many are missing is unknown",
+                )
         now = self._clock.now()
         gap = hole.gap
         self._publish(
@@ -167,5 +170,5 @@ class Repairer:
             except RetryableSourceError as error:
                 failure = error
                 await trio.sleep(backoff.next_delay(self._luck()))
-        log.warning("gap %d is not repaired: %s", gap_id, failure)
+        self._complaints.tell("fetch", f"gap {gap_id} is not repaired: {failure}")
         return None

@@ -579,6 +579,8 @@ def _is_echo(event: Any, sent: Any) -> bool:
     """Whether it tells again, later, what the other was sent: a fetched trade, the snapshot of a resubscribed topic."""
     if isinstance(event, Trade):
         return bool(event.is_backfilled and not sent.is_backfilled)
+    if isinstance(event, BookDelta):
+        return False  # whatever its time says: gateways stamp a delta later than another's snapshot of the same update
     return bool(event.sent_time is not None and sent.sent_time is not None and event.sent_time > sent.sent_time)
 
 

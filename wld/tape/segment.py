@@ -278,7 +278,7 @@ class Segment:
             if block is None or block.end > self.size:
                 resumed = self._next_block(file, at + 1)
                 if resumed is None:
-                    self._tail(at, footer_end)
+                    self._tail(file, at, footer_end)
                     break
                 self.damage(at, resumed - at, "no whole block here")
                 at = resumed
@@ -315,9 +315,12 @@ class Segment:
             self.damage(0, len(start), "file start is not the magic")
         return len(layout.FILE_START)
 
-    def _tail(self, at: int, footer_end: int) -> None:
+    def _tail(self, file: IO[bytes], at: int, footer_end: int) -> None:
         if self.is_journal:
             self.torn_at = at
+            # A write that was cut short leaves the beginning of one block. Where others begin after it, bytes are gone.
+            if any(self._marks(file, at + 1)):
+                self.damage(at, self.size - at, "no whole block here, nor where others begin after it")
         else:
             reason = "bytes after the footer" if footer_end else "cut short or damaged to its end"
             self.damage(at, self.size - at, reason)
@@ -330,18 +333,23 @@ class Segment:
 
     def _next_block(self, file: IO[bytes], at: int) -> int | None:
         """The offset of the next whole block header at or after `at`."""
+        for mark in self._marks(file, at):
+            block = _read_header(file, mark)
+            if block is not None and block.end <= self.size:
+                return mark
+        return None
+
+    def _marks(self, file: IO[bytes], at: int) -> Iterator[int]:
+        """The offsets of sync marks at or after `at`."""
         while at < self.size:
-            chunk = os.pread(file.fileno(), _SEARCH_BYTES, at)
+            chunk = os.pread(file.fileno(), min(_SEARCH_BYTES, self.size - at), at)
             found = chunk.find(layout.SYNC)
             while found >= 0:
-                block = _read_header(file, at + found)
-                if block is not None and block.end <= self.size:
-                    return at + found
+                yield at + found
                 found = chunk.find(layout.SYNC, found + 1)
             if len(chunk) < _SEARCH_BYTES:
-                return None
+                return
             at += len(chunk) - len(layout.SYNC) + 1
-        return None
 
 
 def _hurt(block: Block) -> str:
