@@ -95,7 +95,7 @@ WRONG = [
     (["--set", "drain_timeout=0"], "--set: drain_timeout: expected seconds above 0", "got 0"),
     (["--set", "status_interval=-1"], "--set: status_interval: expected seconds above 0", "got -1"),
     (["--log-level", "loud"], "--log-level: log_level: expected one of debug, info, warning, error", "'loud'"),
-    (["--log-format", "xml"], "--log-format: log_format: expected text or json", "'xml'"),
+    (["--log-format", "xml"], "--log-format: log_format: expected one of text, json", "'xml'"),
     (["--log-file", "no/such/folder/x"], "log_file: no/such/folder/x: cannot be opened", "No such file"),
     (["--config", "none.toml"], "none.toml: cannot be read: No such file", ""),
     (["--source", "sim", "--set", "source.sim_faults=dorp"], "faults: unknown fault 'dorp'", "accepted: drop, stall"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,8 +19,9 @@ import trio
 from click.core import ParameterSource
 
 import wld
+from wld import completion, engine, logs, plugins
 from wld import config as configuration
-from wld import engine, logs, plugins
+from wld import help as words
 from wld.config import Config, Setting
 from wld.errors import ConfigError, WldError
 from wld.hookspecs import COMMAND_GROUP
@@ -28,16 +30,6 @@ from wld.service import wait_for_signal
 log = logging.getLogger("wld")
 
 DEFAULT_FILE = "wld.toml"
-EXAMPLES = """
-\b
-Examples:
-  wld --source sim --sinks recorder --duration 10s   record a simulation
-  wld --sinks recorder                               record WLDUSDT, live
-  wld --sinks recorder --symbols all                 record every perpetual
-  wld --sinks heatmap,telemetry                      watch; ? shows the keys
-  wld inspect data/history                           what a tape holds
-  wld verify data/history                            prove that it is whole
-"""
 
 
 def main() -> None:
@@ -121,8 +113,17 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _refuse_misspelt_variables() -> None:
+    """Raises: ConfigError for a WLD_… variable that is nearly one of ours; what is far from all is somebody else's."""
+    ours = {_env(name.upper()) for name in (*FLAG_KEYS, "sinks", "config", "set")}
+    for name in os.environ:
+        if name.startswith("WLD_") and name not in ours and (hint := configuration.nearest(name, ours, 0.85)):
+            raise ConfigError(f"{name}: unknown variable{hint}")
+
+
 def load_config(context: click.Context) -> Config:
     """The file, under the environment, under the flags of a run. Raises: ConfigError."""
+    _refuse_misspelt_variables()
     flags: dict[str, Any] = context.params
     file = flags["config_file"]
     if file is None and Path(DEFAULT_FILE).exists():
@@ -159,18 +160,12 @@ class Commands(click.Group):
         command: click.Command = plugins.load_command(cmd_name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self.commands[name].get_short_help_str(70)) for name in sorted(self.commands)]
-        others = [e.name for e in plugins.installed(COMMAND_GROUP) if e.name not in self.commands]
-        if others:
-            rows.append((", ".join(others), "Of installed plugins; each has a --help."))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows, col_max=16)
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        offered = [e.name for e in plugins.installed(COMMAND_GROUP)]
+        formatter.write(words.first_screen([name for name in offered if name not in self.commands]))
 
 
-@click.group(
-    cls=Commands, invoke_without_command=True, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @run_options
 @click.version_option(wld.__version__, prog_name="wld")
 @click.pass_context
@@ -330,21 +325,38 @@ def recover(paths: tuple[str, ...]) -> int:
     return show.recover(paths, out=click.echo)
 
 
-@cli.group("plugins", invoke_without_command=True, short_help="List installed plugins and their keys; or write one.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.pass_context
-def list_plugins(context: click.Context, as_json: bool) -> int:
-    """List installed plugins: distribution, version, keys, and what is missing to load one."""
-    if context.invoked_subcommand is not None:
-        return 0
+class Plugins(click.Group):
+    """`new`, and the name of any plugin: its lines alone."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.commands.get(cmd_name) or click.Command(
+            cmd_name, callback=lambda: _show_plugins(cmd_name), help=f"Say what {cmd_name} is and takes."
+        )
+
+
+def _show_plugins(name: str | None = None, *, as_json: bool = False) -> int:
     from wld import plugin_info
 
-    infos = plugin_info.describe()
+    infos = plugin_info.describe(name)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(infos), indent=2))
     else:
-        click.echo("\n".join(plugin_info.render(infos)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo("\n".join(plugin_info.render(infos, width)))
     return 0
+
+
+@cli.group(
+    "plugins",
+    cls=Plugins,
+    invoke_without_command=True,
+    short_help="List installed plugins and their keys; or write one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def list_plugins(context: click.Context, as_json: bool) -> int:
+    """List installed plugins: distribution, version, keys, and what is missing to load one. `wld plugins NAME`: one."""
+    return 0 if context.invoked_subcommand is not None else _show_plugins(as_json=as_json)
 
 
 @list_plugins.command("new")
@@ -410,3 +422,7 @@ def doctor(context: click.Context) -> int:
         advice = f"  -> {finding.advice}" if finding.advice else ""
         click.echo(f"{finding.state:<5} {finding.name:<13} {finding.found}{advice}")
     return 1 if any(f.state == "fail" for f in findings) else 0
+
+
+words.give_examples(cli)
+completion.teach(cli)

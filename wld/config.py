@@ -31,6 +31,8 @@ DEFAULT_SYMBOLS = ("WLDUSDT",)
 """Followed where no symbol is named and the source is live or simulated."""
 SCREEN_THEMES = ("auto", "dark", "inferno", "cividis", "mono", "light")
 SCREEN_COLORS = ("auto", "24", "256", "16", "none")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 DEPTHS = (1, 50, 200, 500, 1000)
 SMALLEST_MESSAGE_LIMIT = 256 * 1024
 TRANSPORTS = ("native", "trio-websocket")
@@ -270,11 +272,25 @@ def _bounds(metas: tuple[Any, ...]) -> str:
     return " and".join(found)
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of an error about a wrong name: the nearest right one, in whatever case; empty where none is near."""
+    names = {right.lower(): right for right in sorted(known)}
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=cutoff)
+    return f'; did you mean "{names[close[0]]}"?' if close else ""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about a wrong name: the nearest right one, else all of them."""
+    """As `nearest`, but all of them where none is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f'; did you mean "{close[0]}"?' if close else f"; accepted: {', '.join(names) or 'none'}"
+    return nearest(name, names) or f"; accepted: {', '.join(names) or 'none'}"
+
+
+def expect_one_of(where: str, value: object, names: Iterable[object]) -> None:
+    """Raises: ConfigError unless the value, as a text, is one of the names."""
+    known = [str(name) for name in names]
+    if str(value) not in known:
+        hint = nearest(str(value), known)
+        raise ConfigError(f"{where}: expected one of {', '.join(known)}, got {value!r}{hint}")
 
 
 class Setting(NamedTuple):
@@ -391,8 +407,11 @@ def _lists(table: Mapping[str, Any]) -> dict[str, Any]:
 def _check(config: Config) -> None:
     source = config.source
 
-    def refuse(key: str, accepted: str, got: Any) -> None:
-        raise ConfigError(f"{config.origin(key)}: expected {accepted}, got {got!r}")
+    def refuse(key: str, accepted: str, got: Any, known: Iterable[str] = ()) -> None:
+        raise ConfigError(f"{config.origin(key)}: expected {accepted}, got {got!r}{nearest(str(got), known)}")
+
+    def choose(key: str, value: object, names: Iterable[object]) -> None:
+        expect_one_of(config.origin(key), value, names)
 
     if source.symbols is not None:
         if not source.symbols:
@@ -404,13 +423,11 @@ def _check(config: Config) -> None:
             refuse("source.symbols", "all alone, or symbols without it", ",".join(source.symbols))
     for topic in source.topics:
         if topic not in TOPICS:
-            refuse("source.topics", f"any of {', '.join(TOPICS)}", topic)
+            refuse("source.topics", f"any of {', '.join(TOPICS)}", topic, TOPICS)
     if not source.topics:
         refuse("source.topics", f"any of {', '.join(TOPICS)}", "")
-    if source.depth not in DEPTHS:
-        refuse("source.depth", f"one of {', '.join(map(str, DEPTHS))}", source.depth)
-    if source.transport not in TRANSPORTS:
-        refuse("source.transport", f"one of {', '.join(TRANSPORTS)}", source.transport)
+    choose("source.depth", source.depth, DEPTHS)
+    choose("source.transport", source.transport, TRANSPORTS)
     if source.compression and source.transport != "native":
         refuse("source.compression", f"false, as the transport {source.transport} cannot", source.compression)
     if not 1 <= config.workers <= MOST_WORKERS:
@@ -447,10 +464,8 @@ def _check(config: Config) -> None:
         )
     if source.rest_url is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", source.rest_url):
         refuse("source.rest_url", "an http:// or https:// URL", source.rest_url)
-    if config.screen.theme not in SCREEN_THEMES:
-        refuse("screen.theme", f"one of {', '.join(SCREEN_THEMES)}", config.screen.theme)
-    if str(config.screen.color) not in SCREEN_COLORS:
-        refuse("screen.color", f"one of {', '.join(SCREEN_COLORS)}", config.screen.color)
+    choose("screen.theme", config.screen.theme, SCREEN_THEMES)
+    choose("screen.color", config.screen.color, SCREEN_COLORS)
     if not 1 <= config.screen.fps <= 10:
         refuse("screen.fps", "1 to 10 frames a second", config.screen.fps)
     if not config.data_dir.strip():
@@ -462,7 +477,5 @@ def _check(config: Config) -> None:
             refuse(key, "seconds above 0", getattr(config, key))
     if config.duration is not None and not 0 < config.duration < math.inf:
         refuse("duration", "a duration above 0", config.duration)
-    if config.log_level not in ("debug", "info", "warning", "error"):
-        refuse("log_level", "one of debug, info, warning, error", config.log_level)
-    if config.log_format not in ("text", "json"):
-        refuse("log_format", "text or json", config.log_format)
+    choose("log_level", config.log_level, LOG_LEVELS)
+    choose("log_format", config.log_format, LOG_FORMATS)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+from wld.config import expect_one_of
 from wld.errors import ConfigError, WldError
 
 U = TypeVar("U")
@@ -34,8 +35,7 @@ def open_engine(engine: str, scheduler: str | None = None) -> Iterator[MapUnits 
         ConfigError: an unknown engine, no scheduler for `dask`, or the extra `dask` is not installed.
         WldError: the scheduler cannot be reached, or units failed.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"--engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
+    expect_one_of("--engine", engine, ENGINES)
     if engine == "local":
         if scheduler is not None:
             raise ConfigError("--scheduler: is for --engine dask")

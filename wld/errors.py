@@ -71,5 +71,9 @@ class TapeVersion(TapeError):
     """A tape of a format version this reader does not know."""
 
 
+class TapeMissing(TapeError, ConfigError):
+    """No tape where one was named; ends the program with status 2, as 1 would say that a tape is damaged."""
+
+
 class TapeLocked(TapeError, ConfigError):
     """Another recorder writes into the same folder; ends the program with status 2."""

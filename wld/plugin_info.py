@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from wld import plugins
-from wld.config import SinkTable, accepted
+from wld.config import SinkTable, accepted, nearest
 from wld.errors import PluginError
 from wld.hookspecs import COMMAND_GROUP, GROUP, SOURCE_GROUP
 
@@ -52,12 +52,20 @@ class PluginInfo(Struct, frozen=True):
     """What is missing to load it, one line; None: it is ready."""
 
 
-def describe() -> list[PluginInfo]:
-    """Every installed sink, source and command with its keys, or with what keeps it from loading; never raises."""
-    infos = []
+def describe(name: str | None = None) -> list[PluginInfo]:
+    """Every installed sink, source and command, or those of one name, with keys, or with what keeps it from loading.
+
+    Raises:
+        PluginError: nothing of that name is installed.
+    """
+    infos, names = [], set()
     for kind, group in (("sink", GROUP), ("source", SOURCE_GROUP), ("command", COMMAND_GROUP)):
         offered = plugins.installed(group)
-        infos += [_describe(entry, kind, plugins.doubled(entry, offered)) for entry in offered]
+        names |= {entry.name for entry in offered}
+        chosen = [entry for entry in offered if name in (None, entry.name)]
+        infos += [_describe(entry, kind, plugins.doubled(entry, offered)) for entry in chosen]
+    if name is not None and not infos:
+        raise PluginError(f"plugin {name}: not installed; installed: {', '.join(sorted(names))}{nearest(name, names)}")
     return infos
 
 
@@ -129,24 +137,36 @@ def _toml(value: Any) -> str:
     return str(value)
 
 
-def render(infos: Sequence[PluginInfo]) -> list[str]:
-    """The lines that `wld plugins` prints."""
+def render(infos: Sequence[PluginInfo], width: int | None = None) -> list[str]:
+    """The lines that `wld plugins` prints: folded to the width of a terminal, else one a key, for grep."""
     lines = []
     for info in infos:
         use = {"source": f"  --source {info.name}://…", "command": f"  wld {info.name}"}.get(info.kind, "")
         state = f"  cannot be loaded: {info.problem}" if info.problem else ""
-        lines.append(f"{info.kind} {info.name:<12} {info.distribution} {info.version}{use}{state}".rstrip())
-        lines += _key_lines(info.keys)
+        head = f"{info.kind} {info.name:<12} {info.distribution} {info.version}{use}{state}".rstrip()
+        lines += _folded(head, width, 8)
+        lines += _key_lines(info.keys, width)
     if any(info.kind == "sink" for info in infos):
         lines.append("A sink's keys go into [sinks.NAME] of wld.toml. Every sink also takes:")
-        lines += _key_lines(describe_keys(SinkTable))
+        lines += _key_lines(describe_keys(SinkTable), width)
     return lines or ["no plugin is installed"]
 
 
-def _key_lines(keys: Sequence[KeyInfo]) -> list[str]:
-    width = max((len(key.key) for key in keys), default=0)
-    plain = [
-        f"    {key.key:<{width}}  {key.type} = {textwrap.shorten(key.default_text, 60, placeholder=' …')}"
-        for key in keys
-    ]
-    return [line + (f"   # {key.help}" if key.help else "") for line, key in zip(plain, keys, strict=True)]
+def _key_lines(keys: Sequence[KeyInfo], width: int | None) -> list[str]:
+    longest = max((len(key.key) for key in keys), default=0)
+    lines = []
+    for key in keys:
+        line = f"    {key.key:<{longest}}  {key.type} = {textwrap.shorten(key.default_text, 60, placeholder=' …')}"
+        whole = f"{line}   # {key.help}" if key.help else line
+        if width is None or len(whole) <= width:
+            lines.append(whole)
+        else:
+            lines += _folded(line, width, 8)
+            lines += _folded(f"        # {key.help}", width, 10) if key.help else []
+    return lines
+
+
+def _folded(line: str, width: int | None, indent: int) -> list[str]:
+    if width is None or len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, max(width, 40), subsequent_indent=" " * indent, break_on_hyphens=False)

@@ -5,7 +5,6 @@ Does not run them, and does not own what the contract is (`wld.hookspecs`).
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import re
@@ -18,6 +17,7 @@ import pluggy
 from msgspec import Struct
 
 from wld import hookspecs
+from wld.config import nearest
 from wld.errors import PluginError
 from wld.hookspecs import COMMAND_GROUP, GROUP, SOURCE_GROUP, Sink, SinkContext, SinkSpec, SourceSpec
 
@@ -95,9 +95,9 @@ def _only(name: str, offered: list[EntryPoint], kind: str) -> EntryPoint:
     matches = [e for e in offered if e.name == name]
     if not matches:
         names = sorted({e.name for e in offered})
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
-        raise PluginError(f"{kind} {name}: not installed; installed: {', '.join(names) or 'none'}{hint}")
+        raise PluginError(
+            f"{kind} {name}: not installed; installed: {', '.join(names) or 'none'}{nearest(name, names)}"
+        )
     if len(matches) > 1:
         raise PluginError(f"{kind} {name}: {doubled(matches[0], matches)}")
     return matches[0]
@@ -186,10 +186,8 @@ def _validation_cause(error: pluggy.PluginValidationError, entry: EntryPoint) ->
     unknown = re.match(r"unknown hook '(\w+)'", text)
     hooks = ("wld_sink", "wld_source")
     if unknown:
-        close = difflib.get_close_matches(unknown[1], hooks, n=1)
-        return f"{entry.value} implements an unknown hook {unknown[1]}" + (
-            f'; did you mean "{close[0]}"?' if close else f"; hooks: {', '.join(hooks)}"
-        )
+        hint = nearest(unknown[1], hooks) or f"; hooks: {', '.join(hooks)}"
+        return f"{entry.value} implements an unknown hook {unknown[1]}{hint}"
     arguments = re.search(r"hookimpl definition: (\w+)(\(.*\))", text)
     if arguments:
         return f"{arguments[1]} has the wrong signature: it takes {arguments[2]}, it must take no arguments"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import logging
 import math
-import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +14,7 @@ import trio
 from wld import plugins
 from wld.bybit.lines import LineSource
 from wld.bybit.source import BybitSource
-from wld.config import DEFAULT_SYMBOLS, SourceConfig, parse_speed
+from wld.config import DEFAULT_SYMBOLS, SourceConfig, nearest, parse_speed
 from wld.errors import ConfigError, SourceError
 from wld.hookspecs import SOURCE_GROUP, Source, SourceContext
 from wld.ring import Publisher
@@ -48,11 +46,11 @@ def make_source(config: SourceConfig, context: SourceContext | None = None, *, h
 
         speed = parse_speed(config.speed) if config.speed is not None else 1.0 if has_screen else math.inf
         return ReplaySource(paths, config.symbols, speed)
-    schemes = "".join(f"{e.name}://, " for e in plugins.installed(SOURCE_GROUP))
-    close = difflib.get_close_matches(name, ("bybit", "sim"), n=1)
-    hint = f'; did you mean "{close[0]}"?' if close else ""
+    offered = [e.name for e in plugins.installed(SOURCE_GROUP)]
+    schemes = "".join(f"{scheme}://, " for scheme in offered)
     raise ConfigError(
-        f"source.name: expected bybit, sim, an existing path, a {schemes}ws:// or wss:// URL, or -, got {name!r}{hint}"
+        f"source.name: expected bybit, sim, an existing path, a {schemes}ws:// or wss:// URL, or -, got {name!r}"
+        f"{nearest(name.partition('://')[0], ('bybit', 'sim', 'ws', 'wss', *offered))}"
     )
 
 
@@ -68,9 +66,9 @@ def _check_url(name: str) -> None:
 
 
 def _scheme(name: str) -> str | None:
-    """The scheme of a URL that some plugin serves; None where it is no URL."""
+    """The scheme of a URL that some plugin serves; None where none does."""
     scheme, separator, _ = name.partition("://")
-    return scheme if separator and re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else None
+    return scheme if separator and any(e.name == scheme for e in plugins.installed(SOURCE_GROUP)) else None
 
 
 def find_paths(name: str) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wld import PositionSide, TapeDamaged, Trade, WldError, open_tape
+from wld import ConfigError, PositionSide, TapeDamaged, Trade, WldError, open_tape
 from wld_heatmap.assessment import symbols_of
 from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.history import Column, HeatMap
@@ -41,12 +41,13 @@ def plot(
     """Draw one symbol of a tape to a file; returns a line that says what is on it.
 
     Raises:
-        WldError: matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+        ConfigError: matplotlib is not installed.
+        WldError: there is nothing to draw, or the file cannot be written.
     """
     try:
         import matplotlib as mpl
     except ModuleNotFoundError:
-        raise WldError("plot: needs matplotlib: pip install 'wld[plot]'") from None
+        raise ConfigError("plot: needs matplotlib: pip install 'wld[plot]'") from None
     mpl.use("Agg")
     chosen: list[Any] = list(paths)
     name = symbols_of(chosen, None if symbol is None else [symbol])[:1]

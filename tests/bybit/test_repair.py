@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,20 @@ async def test_a_gap_is_repaired_with_the_trades_it_cost(tmp_path: Path) -> None
     ticker = next(e for e in events[events.index(gap) :] if isinstance(e, wld.Ticker))
     assert ticker.open_interest is not None
     assert ticker.funding_rate is not None
+
+
+async def test_tries_that_fail_grow_apart_however_well_the_connection_before_them_went(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "wld.bybit.source")
+    waits: list[float] = []
+    async with recording(tmp_path, backoff_initial=0.02, backoff_max=60.0) as rig:
+        await rig.until_connected()
+        await rig.flow(20)
+        rig.proxies[0].refuse(True)
+        rig.proxies[0].reset_all()
+        while len(waits) < 5:
+            await trio.sleep(0.01)
+            waits = [r.args[1] for r in caplog.records if "reconnecting" in r.msg and isinstance(r.args, tuple)]
+    assert waits == sorted(waits)  # each is drawn between half and all of a time that doubles
+    assert waits[-1] >= 8 * 0.02

@@ -430,6 +430,7 @@ class _Line:
             self._is_rotating = False
             if self.protocol.has_data:
                 backoff.reset()
+                self.protocol.has_data = False  # what this connection brought does not speak for the next try
             delay = backoff.next_delay(source._luck())
             log.warning("%s; reconnecting in %.1f s", failure[0], delay)
             await trio.sleep(delay)

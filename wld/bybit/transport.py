@@ -468,10 +468,13 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _why(error: BaseException) -> str:
+    """What was tried and what the system said to it, in one line."""
     cause: BaseException | None = error
     texts: list[str] = []
     while cause is not None and len(texts) < 3:
-        text = str(cause) or type(cause).__name__
+        if isinstance(cause, BaseExceptionGroup):
+            cause = _first(cause)  # one for each address that the name has; they rarely differ
+        text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         if text not in texts:
             texts.append(text)
         cause = cause.__cause__

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from wld.config import expect_one_of, nearest
 from wld.errors import ConfigError, TapeDamaged, TapeError
 from wld.tape import table
 from wld.tape.fields import DATASETS
@@ -118,14 +119,16 @@ def export(
     chosen = tuple(datasets or module.DATASETS)
     for name in chosen:
         if name not in module.DATASETS:
-            raise ConfigError(f"--datasets: {format} has {', '.join(module.DATASETS)}; not {name}")
+            hint = nearest(name, module.DATASETS)
+            raise ConfigError(f"--datasets: {format} has {', '.join(module.DATASETS)}; not {name}{hint}")
     wanted = None if symbols is None else tuple(symbols)
     if wanted is not None:
         there = open_tape([Path(path) for path in paths]).symbols
         missing = [symbol for symbol in wanted if symbol not in there]
         if missing:
             shown = ", ".join(there[:10]) + (", …" if len(there) > 10 else "")
-            raise ConfigError(f"--symbols: {missing[0]} is not on the tape; there are: {shown}")
+            hint = nearest(missing[0], there)
+            raise ConfigError(f"--symbols: {missing[0]} is not on the tape; there are: {shown}{hint}")
     with partial_folder(target) as folder:
         try:
             units = plan(paths, format, chosen, wanted, start, end, str(folder), numbers)
@@ -211,8 +214,7 @@ def run_unit(unit: Unit, progress: Progress = lambda _: None) -> UnitResult:
 
 
 def _format(name: str) -> Any:
-    if name not in FORMATS:
-        raise ConfigError(f"--format: expected one of {', '.join(FORMATS)}, got {name!r}")
+    expect_one_of("--format", name, FORMATS)
     return importlib.import_module(f"wld.tape.export_{name}")
 
 

@@ -22,7 +22,8 @@ def lock_folder(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise TapeError(f"{folder}: cannot be written: {error.strerror}") from None
+        why = "it is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise TapeError(f"{folder}: cannot be written: {why}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

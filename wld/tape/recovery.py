@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from wld.errors import TapeError, TapeVersion
+from wld.errors import TapeError, TapeMissing, TapeVersion
 from wld.tape.lock import lock_folder
 from wld.tape.seal import SEALING_SUFFIX, is_event, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, SHARD_FOLDERS, Segment, sealed_twin
@@ -40,7 +40,7 @@ def recover(path: str | os.PathLike[str], *, holds_lock: bool = False) -> list[R
     """
     place = Path(path)
     if not place.exists():
-        raise TapeError(f"{place}: no such file or folder")
+        raise TapeMissing(f"{place}: no such file or folder")
     if not place.is_dir():
         return _locked(place.parent, [place], holds_lock)
     done: list[Recovered] = []

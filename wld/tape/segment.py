@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from msgspec import Struct
 
-from wld.errors import TapeDamaged, TapeError, TapeVersion
+from wld.errors import TapeDamaged, TapeError, TapeMissing, TapeVersion
 from wld.tape import layout
 from wld.tape.columns import Entry, Parts, closure, parse_directory
 from wld.tape.layout import Block
@@ -388,7 +388,8 @@ def find_segments(paths: Paths) -> list[Segment]:
     A folder's own `shard-i-of-n` folders, one a worker, belong to it.
 
     Raises:
-        TapeError: a path that does not exist, a named file that is no tape, a folder without tapes.
+        TapeMissing: a path that does not exist, a folder without tapes.
+        TapeError: a named file that is no tape.
     """
     listed = [Path(p) for p in (paths if isinstance(paths, list) else [paths])]
     found: list[Segment] = []
@@ -398,12 +399,12 @@ def find_segments(paths: Paths) -> list[Segment]:
             inside = [segment for folder in (path, *shards) for segment in _in_folder(folder)]
             inside.sort(key=lambda segment: segment_order(segment.path))
             if not inside:
-                raise TapeError(f"{path}: holds no tapes (market_data_*.bin)")
+                raise TapeMissing(f"{path}: holds no tapes (market_data_*.bin)")
             found += inside
         elif path.exists():
             found.append(Segment(path))
         else:
-            raise TapeError(f"{path}: no such file or folder")
+            raise TapeMissing(f"{path}: no such file or folder")
     chosen: dict[str, Segment] = {}
     for segment in found:
         if segment.id not in chosen or chosen[segment.id].is_journal:

@@ -20,6 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from wld.config import expect_one_of
 from wld.errors import ConfigError
 from wld.events import KINDS, Gap
 from wld.tape import export as exporting
@@ -316,9 +317,12 @@ def export(
         ConfigError: a wrong flag, an existing target, or a library that is not installed.
         TapeError: no tape, or the disk refused.
     """
-    if numbers is not None and numbers not in exporting.NUMBERS:
-        raise ConfigError(f"--numbers: expected one of {', '.join(exporting.NUMBERS)}, got {numbers!r}")
+    expect_one_of("--format", format, exporting.FORMATS)
+    if numbers is not None:
+        expect_one_of("--numbers", numbers, exporting.NUMBERS)
     begin, before = _moment("--start", start), _moment("--end", end)
+    if begin is not None and before is not None and before <= begin:
+        raise ConfigError(f"--end: expected a time after --start ({start}), got {end!r}")
     tapes: list[str | os.PathLike[str]] = [Path(path) for path in paths]
     with interruptible(out), Bar(f"export {format}") as bar:
         segments = open_tape(tapes).segments
