@@ -66,7 +66,7 @@ async def consume(url: str) -> int:
     count = Count()
     context = wld.SourceContext(data_dir=Path("none"), symbols=None, sinks=(), stored=lambda: None)
     service = Service(RedisSource(f"{url}?from=oldest", context), [SinkEntry("count", lambda: count)])
-    await service.run(handle_signals=False)
+    await service.run()
     return count.seen
 
 

@@ -147,7 +147,7 @@ class Soak:
         return balance(sent, wld.open_tape(self._folder / "tapes"))
 
     async def _serve(self, service: Service) -> None:
-        self.status = await service.run(handle_signals=False)
+        self.status = await service.run()
 
     async def _race(self, exchange: Exchange) -> None:
         """Drive the market ahead of the wall clock, as fast as its clients take it."""

@@ -84,7 +84,7 @@ async def test_the_end_of_the_source_drains_every_sink(autojump_clock: trio.test
     slow = Collector(three_seconds)
     quick = Collector()
     service = Service(ScriptedSource(5), [entry(slow, "slow"), entry(quick, "quick")], drain_timeout=60)
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert numbers(slow.seen) == numbers(quick.seen) == [0, 1, 2, 3, 4]
     assert slow.is_closed
 
@@ -92,7 +92,7 @@ async def test_the_end_of_the_source_drains_every_sink(autojump_clock: trio.test
 async def test_stop_cancels_the_source_only(autojump_clock: trio.testing.MockClock) -> None:
     source, sink = ScriptedSource(), Collector()
     service = Service(source, [entry(sink)], duration=4.5)
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert source.is_cancelled
     assert sink.is_closed
     assert numbers(sink.seen) == [0, 1, 2, 3]
@@ -106,7 +106,7 @@ async def test_duration_starts_when_all_sinks_have_started(autojump_clock: trio.
 
     sink = SlowStart()
     service = Service(ScriptedSource(), [entry(sink)], duration=2.5)
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert numbers(sink.seen) == [0, 1]
 
 
@@ -119,7 +119,7 @@ async def test_a_sink_that_never_gets_ready_holds_up_nobody(
 
     recorder = Collector()
     sinks = [entry(NeverReady(), "stuck"), entry(recorder, "recorder", critical=True)]
-    assert await Service(ScriptedSource(3), sinks).run(handle_signals=False) == 0
+    assert await Service(ScriptedSource(3), sinks).run() == 0
     assert numbers(recorder.seen) == [0, 1, 2]
     assert "sink stuck is not ready after 10 s" in caplog.text
 
@@ -133,7 +133,7 @@ async def test_a_critical_sink_that_fails_ends_the_run_with_1_after_the_others_d
 
     other = Collector()
     service = Service(ScriptedSource(), [entry(Collector(fail), "recorder", critical=True), entry(other, "other")])
-    assert await service.run(handle_signals=False) == 1
+    assert await service.run() == 1
     assert numbers(other.seen) == [0, 1, 2]
     assert other.is_closed
     assert [str(e) for e in service.failures] == ["disk on fire"]
@@ -144,7 +144,7 @@ async def test_a_fatal_source_ends_the_run_with_1_after_the_sinks_drained(
 ) -> None:
     sink = Collector()
     service = Service(ScriptedSource(3, FatalSourceError("refused")), [entry(sink)])
-    assert await service.run(handle_signals=False) == 1
+    assert await service.run() == 1
     assert numbers(sink.seen) == [0, 1, 2]
     assert sink.is_closed
 
@@ -161,7 +161,7 @@ async def test_a_sink_that_crashes_is_restarted_and_costs_the_others_nothing(
     crashing, recorder = Collector(fail_first), Collector()
     service = Service(ScriptedSource(10), [entry(crashing, "view"), entry(recorder, "recorder", critical=True)])
     with caplog.at_level(logging.INFO):
-        assert await service.run(handle_signals=False) == 0
+        assert await service.run() == 0
     assert numbers(recorder.seen) == list(range(10))
     assert crashing.starts == 2
     assert numbers(crashing.seen)[-1] == 9
@@ -174,7 +174,7 @@ async def test_restarts_are_spaced_ever_further(autojump_clock: trio.testing.Moc
 
     sink = Collector(always)
     service = Service(ScriptedSource(120), [entry(sink, "view"), entry(Collector(), "other")])
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert 4 <= sink.starts <= 8
 
 
@@ -188,7 +188,7 @@ async def test_a_sink_that_hangs_is_cut_off_at_the_deadline(
         drain_timeout=7,
     )
     begun = trio.current_time()
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert trio.current_time() - begun == pytest.approx(10)
     assert numbers(recorder.seen) == [0, 1, 2]
     assert "cut off: stuck" in caplog.text
@@ -197,7 +197,7 @@ async def test_a_sink_that_hangs_is_cut_off_at_the_deadline(
 async def test_a_critical_sink_cut_off_is_status_1(autojump_clock: trio.testing.MockClock) -> None:
     stuck = Collector(for_ever)
     service = Service(ScriptedSource(3), [entry(stuck, "recorder", critical=True)])
-    assert await service.run(handle_signals=False) == 1
+    assert await service.run() == 1
 
 
 async def test_a_wrong_setting_found_at_the_start_is_told_to_the_caller(
@@ -207,7 +207,7 @@ async def test_a_wrong_setting_found_at_the_start_is_told_to_the_caller(
         raise ConfigError("sinks.view.width: expected a number")
 
     service = Service(ScriptedSource(), [SinkEntry("view", create)])
-    assert await service.run(handle_signals=False) == 1
+    assert await service.run() == 1
     assert isinstance(service.failures[0], ConfigError)
 
 
@@ -223,7 +223,7 @@ async def test_a_sink_that_is_finished_is_detached_and_the_run_goes_on(
 
     once, other = Once(), Collector()
     service = Service(ScriptedSource(5), [entry(once, "once"), entry(other, "other")])
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert numbers(once.seen) == [0]
     assert numbers(other.seen) == [0, 1, 2, 3, 4]
     assert [s.name for s in service.ring.statistics().sinks] == []

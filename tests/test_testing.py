@@ -132,5 +132,5 @@ async def test_a_sink_that_goes_on_after_its_batches_is_told_so(autojump_clock: 
 async def test_a_list_is_a_source() -> None:
     sink = Count(CountConfig(), testing.make_context())
     source = testing.ListSource([testing.make_trade() for _ in range(7)], batch_size=3)
-    assert await Service(source, [SinkEntry("count", lambda: sink)]).run(handle_signals=False) == 0
+    assert await Service(source, [SinkEntry("count", lambda: sink)]).run() == 0
     assert (sink.total, sink.batches) == (7, [3, 3, 1])

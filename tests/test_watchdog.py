@@ -54,7 +54,7 @@ def test_a_sink_that_blocks_is_named_with_its_stack(caplog: pytest.LogCaptureFix
 
     async def main() -> None:
         with watch_loop({}):
-            assert await service.run(handle_signals=False) == 0
+            assert await service.run() == 0
             await trio.sleep(0.3)  # the watchdog's second line comes with its next look
 
     trio.run(main)

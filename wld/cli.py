@@ -23,7 +23,7 @@ from wld import completion, engine, logs, plugins
 from wld import config as configuration
 from wld import help as words
 from wld.config import Config, Setting
-from wld.errors import ConfigError, WldError
+from wld.errors import ConfigError, Interrupted, WldError
 from wld.hookspecs import COMMAND_GROUP
 from wld.service import wait_for_signal
 
@@ -32,45 +32,84 @@ log = logging.getLogger("wld")
 DEFAULT_FILE = "wld.toml"
 
 
-def main() -> None:
-    """The `wld` command: errors of the user are one line and status 2, failures one line and status 1."""
+STDOUT_CLOSED = 128 + signal.SIGPIPE
+
+
+def main() -> NoReturn:
+    """Run the command and end with its status.
+
+    An error of the user is one line and 2, a failure one line and 1, an interrupt 130; where whoever reads standard
+    output has gone away the end is quiet and 141, as that of any program in a pipe.
+    """
     try:
-        try:
-            status = cli.main(standalone_mode=False)
-            # Everything is done and said: a further Ctrl-C or SIGTERM finds only an interpreter that is leaving.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            sys.exit(status)
-        except BaseExceptionGroup as group:
-            raise _first_of(group) from None
+        status = _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except OSError as error:
+        if not _is_of_stdout(error):
+            raise
+        is_unread = isinstance(error, BrokenPipeError)
+        status = _leave_stdout(STDOUT_CLOSED if is_unread else _say(f"standard output: {error.strerror}", 1))
+    sys.exit(status)
+
+
+def _leave_stdout(status: int) -> int:
+    """What is still in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+def _run() -> int:
+    stdout = sys.stdout
+    try:
+        result: int | None = cli.main(standalone_mode=False)
+        return result or 0
+    except SystemExit as exit_:
+        # A closed pipe: click puts another object for it, rich raises out of the error.
+        if sys.stdout is not stdout or isinstance(exit_.__context__, BrokenPipeError):
+            return _leave_stdout(STDOUT_CLOSED)
+        raise
     except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        return exit_.exit_code
     except click.exceptions.Abort:
-        sys.exit(1)
+        return 128 + signal.SIGINT
     except click.UsageError as error:
         hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        _fail(f"{' '.join(error.format_message().split())}{hint}", 2)
-    except ConfigError as error:
-        _fail(str(error), 2)
-    except WldError as error:
-        _fail(str(error), 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return _say(f"{' '.join(error.format_message().split())}{hint}", 2)
+    except (WldError, BaseExceptionGroup) as error:
+        first = _first_of(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(first, ConfigError):
+            return _say(str(first), 2)
+        if isinstance(first, Interrupted):
+            return _say(str(first), 128 + first.number)
+        if isinstance(first, WldError):
+            return _say(str(first), 1)
+        raise first from None
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether it is standard output that fails so: then it does again. A closed pipe is nothing else."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    return isinstance(error, BrokenPipeError)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of a group of nothing but our own errors, the first; else the group itself, which is a defect to be seen."""
-    _, others = group.split(WldError)
+    """Of a group of nothing but what has an answer here, the first; else the group itself, a defect to be seen."""
+    _, others = group.split((WldError, KeyboardInterrupt, OSError))
     error: BaseException = group
     while others is None and isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _fail(text: str, status: int) -> NoReturn:
+def _say(text: str, status: int) -> int:
     click.echo(f"wld: {text}", err=True)
-    sys.exit(status)
+    return status
 
 
 def _env(name: str) -> str:

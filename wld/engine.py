@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,10 +85,10 @@ def assemble(config: Config, source: Source | None = None) -> Service:
     clock = clock_of(config.source)
     screen = None
     if any(spec.needs_screen for spec in specs.values()):
-        screen = make_screen(config.screen, symbols or (), clock)
-        screen.attach(stop=service.stop, stopping=service.stopping)
-        # Alone, a screen that fails ends the run; beside a critical sink it never does.
+        # Alone, a screen that fails or that nobody reads ends the run; beside a critical sink it never does.
         alone = not any(spec.critical for spec in specs.values())
+        screen = make_screen(config.screen, symbols or (), clock, partial(_say, service if alone else None))
+        screen.attach(stop=service.stop, stopping=service.stopping)
         entries.append(SinkEntry("screen", lambda: screen, capacity=1_000_000, critical=alone))
     service.screen = screen
     status = Status(service.ring, config.status_interval, getattr(source, "figures", dict))
@@ -127,7 +125,9 @@ def assemble(config: Config, source: Source | None = None) -> Service:
     return service
 
 
-def make_screen(config: ScreenConfig, symbols: Sequence[str], clock: str) -> Screen | PlainScreen:
+def make_screen(
+    config: ScreenConfig, symbols: Sequence[str], clock: str, write: Callable[[str], None]
+) -> Screen | PlainScreen:
     """The terminal as a screen, or plain lines where standard output is none; nothing is touched yet."""
     from wld.terminal.tty import is_visual  # a headless run loads nothing of the terminal
 
@@ -137,11 +137,18 @@ def make_screen(config: ScreenConfig, symbols: Sequence[str], clock: str) -> Scr
         return Screen(config, symbols=symbols, clock=clock, log_to_memory=os.isatty(2))
     from wld.terminal.plain import PlainScreen
 
-    return PlainScreen(symbols=symbols, clock=clock, write=_say)
+    return PlainScreen(symbols=symbols, clock=clock, write=write)
 
 
-def _say(text: str) -> None:
-    os.write(1, f"{text}\n".encode("ascii", "replace"))
+def _say(service: Service | None, text: str) -> None:
+    """A plain line; once its reader has gone away, `service` has nothing more to do. Raises: OSError."""
+    try:
+        os.write(1, f"{text}\n".encode("ascii", "replace"))
+    except BrokenPipeError as error:
+        if service is not None:
+            service.failures.append(error)
+            service.stop()
+        raise
 
 
 def run_workers(config: Config, arguments: Sequence[str]) -> int:
@@ -175,26 +182,13 @@ def take_shard(config: Config, shard: tuple[int, int]) -> Config:
     return structs.replace(config, source=source, data_dir=str(Path(config.data_dir) / shard_folder(shard)))
 
 
-def _let_late_signals_pass(service: Service) -> None:
-    """Between the end of the run and that of the process a further signal is no reason to die of it: all is sealed.
-
-    Before the run takes signals itself they do what they always do.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-
-    def handle(number: int, frame: object) -> None:
-        if not service.stopping.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, handle)
-
-
 def run(config: Config) -> int:
-    """Run to the end; returns the exit status. Raises: ConfigError where a setting proved wrong."""
+    """Run to the end; returns the exit status.
+
+    Raises:
+        ConfigError: a setting proved wrong.
+        BrokenPipeError: whoever read the plain lines of a run that only shows has gone away.
+    """
     process.tune()
     parent = workers.parent_of_this_worker()
     if parent is not None:
@@ -202,8 +196,8 @@ def run(config: Config) -> int:
     if config.source.shard is not None:
         config = take_shard(config, parse_shard(config.source.shard))
     service = assemble(config)
+    service.take_signals()
     screen = service.screen
-    _let_late_signals_pass(service)
     if screen is not None:
         screen.open()
     try:
@@ -213,6 +207,6 @@ def run(config: Config) -> int:
     if not is_taken:
         os._exit(result)  # the terminal takes no byte more; an orderly end would wait for it
     for failure in service.failures:
-        if isinstance(failure, ConfigError):
+        if isinstance(failure, ConfigError | BrokenPipeError):
             raise failure
     return result

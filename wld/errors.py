@@ -63,6 +63,14 @@ class TapeError(WldError):
     """A tape that cannot be opened or written."""
 
 
+class Interrupted(TapeError):
+    """Work on tapes that a signal ended; ends the program with 128 and the signal's `number`, as a shell would say."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
 class TapeDamaged(TapeError):
     """Bytes of a tape that fail their checksum or are cut short; raised after every whole block was read."""
 

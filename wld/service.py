@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
 from typing import Any
 
 import trio
@@ -22,6 +24,8 @@ HEALTHY_S = 60.0
 """A sink that ran this long starts its backoff over."""
 START_TIMEOUT_S = 60.0
 """A critical sink: a recorder recovers left-over journals before it is ready."""
+UNHEARD_SIGNALS = 2
+"""A sink may block the loop for good: the signal after these ends the process, as a third one would the run."""
 PATIENCE_S = 10.0
 """Any other sink that is not ready by then holds up the start no longer; its events wait in its subscription."""
 
@@ -70,6 +74,9 @@ class Service:
         self._watch = watch
         self._source_scope = trio.CancelScope()
         self._stopping = trio.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._signals: list[int] = []
+        self._sent = self._heard = 0
         self.failures: list[BaseException] = []
         """What made the run end with status 1, in order."""
         self.ring = ring or Ring()
@@ -86,17 +93,30 @@ class Service:
         self._stopping.set()
         self._source_scope.cancel()
 
-    async def run(
-        self, *, handle_signals: bool = True, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> int:
-        """Run to the end; returns the exit status: 0, or 1 after a critical sink or the source failed."""
-        with self._watch():
-            return await self._run(handle_signals, task_status)
+    def take_signals(self) -> None:
+        """From now to the end of the process, SIGINT, SIGTERM and SIGHUP end the run and nothing else.
 
-    async def _run(self, handle_signals: bool, task_status: trio.TaskStatus[None]) -> int:
+        The first drains; the second does without the sinks that are not critical; the third without any. One that
+        comes before the run ends it at once, one after it finds nothing left to stop: all is sealed, and the process
+        is leaving. Call it in the main thread.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
+                signal.signal(number, self._on_signal)
+                self._signals.append(number)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
+        """Run to the end; returns the exit status: 0, or 1 after a critical sink or the source failed."""
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            with self._watch():
+                return await self._run(task_status)
+        finally:
+            for number in self._signals:
+                signal.signal(number, signal.SIG_IGN)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> int:
         async with trio.open_nursery() as nursery:
-            if handle_signals:
-                await nursery.start(self._stop_on_signal)
             async with trio.open_nursery() as sink_nursery:
                 with self.ring, self._source_scope:
                     for entry in self._sinks:
@@ -203,29 +223,32 @@ class Service:
         await trio.sleep(seconds)
         self.stop()
 
-    async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """The first signal drains; the second does without the sinks that are not critical; the third without any."""
-        ends = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
-            ends.append(signal.SIGHUP)
-        with trio.open_signal_receiver(*ends) as signals:
-            task_status.started()
-            count = 0
-            async for number in signals:
-                count += 1
-                name = signal.Signals(number).name
-                waiting = [entry for entry in self._sinks if not entry.is_done]
-                if count == 1:
-                    log.info("%s: stopping", name)
-                elif count == 2 and any(entry.critical for entry in waiting):
-                    names = ", ".join(entry.name for entry in waiting if entry.critical)
-                    log.warning("%s again: waiting only for %s; once more ends that too", name, names)
-                else:
-                    log.warning("%s again: waiting for nobody", name)
-                self.stop()
-                for entry in waiting:
-                    if count > 2 or (count == 2 and not entry.critical):
-                        entry.scope.cancel()
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        """Anywhere in the main thread; on the loop, where it turns, it goes on."""
+        self._sent += 1
+        if self._token is None:
+            self._hear(number)
+        elif self._sent - self._heard > UNHEARD_SIGNALS:
+            log.error("the event loop hears no signal: ending without it; the next start seals what was flushed")
+            os._exit(1)
+        else:
+            self._token.run_sync_soon(self._hear, number)
+
+    def _hear(self, number: int) -> None:
+        self._heard += 1
+        name = signal.Signals(number).name
+        waiting = [entry for entry in self._sinks if not entry.is_done]
+        if self._heard == 1:
+            log.info("%s: stopping", name)
+        elif self._heard == 2 and any(entry.critical for entry in waiting):
+            names = ", ".join(entry.name for entry in waiting if entry.critical)
+            log.warning("%s again: waiting only for %s; once more ends that too", name, names)
+        else:
+            log.warning("%s again: waiting for nobody", name)
+        self.stop()
+        for entry in waiting:
+            if self._heard > 2 or (self._heard == 2 and not entry.critical):
+                entry.scope.cancel()
 
 
 async def wait_for_signal() -> None:

@@ -148,7 +148,7 @@ async def recording(folder: Path, url: str, **keys: Any) -> AsyncIterator[Record
     record = Recording(folder, service)
     record.watch()
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(service.run, handle_signals=False))
+        await nursery.start(service.run)
         yield record
         service.stop()
     assert service.failures == []

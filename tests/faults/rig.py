@@ -191,7 +191,7 @@ async def recording(
         done = trio.Event()
 
         async def run() -> None:
-            rig.status = await service.run(handle_signals=False)
+            rig.status = await service.run()
             done.set()
 
         nursery.start_soon(run)

@@ -88,7 +88,7 @@ async def test_columns_count_as_rows_do() -> None:
 
     source = make_source(SourceConfig(name="sim", sim_rate=20))
     service = Service(source, [SinkEntry("both", Both)], duration=1.5)
-    assert await service.run(handle_signals=False) == 0
+    assert await service.run() == 0
     assert len(config_events) > 20
     assert by_columns.events == by_rows.events
     for kind in by_columns.lags:

@@ -84,7 +84,7 @@ async def read(
     )
     collector.stop = service.stop
     with trio.fail_after(30):
-        assert await service.run(handle_signals=False) == 0
+        assert await service.run() == 0
     return collector.seen
 
 
@@ -183,7 +183,7 @@ async def test_a_server_that_dies_is_waited_for_and_nothing_is_lost(
     with caplog.at_level(logging.WARNING):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader)
-            assert await service.run(handle_signals=False) == 0
+            assert await service.run() == 0
     assert reading == trades(0, 200)
     assert "takes entries again" in caplog.text
 
@@ -194,7 +194,7 @@ async def test_without_a_server_the_run_begins_and_ends_and_the_loss_is_said(
     sink = RedisSink(RedisConfig(url="redis://127.0.0.1:1/0"), testing.make_context())
     service = Service(testing.ListSource(trades(0, 5)), [SinkEntry("redis", lambda: sink)], drain_timeout=0.5)
     with trio.fail_after(10):
-        assert await service.run(handle_signals=False) == 0
+        assert await service.run() == 0
     assert "redis: 5 events were not published" in caplog.text
 
 
@@ -215,7 +215,7 @@ async def test_a_server_that_stalls_costs_this_sink_only(server: Server) -> None
         entries = [SinkEntry("redis", lambda: sink, capacity=1000), SinkEntry("other", lambda: other)]
         service = Service(Endless(), entries, drain_timeout=0.3)
         with trio.fail_after(10):
-            await service.run(handle_signals=False)
+            await service.run()
         assert len(other.seen) == 30_000
     finally:
         server.process.send_signal(signal.SIGCONT)
@@ -227,7 +227,7 @@ async def test_a_key_that_is_no_stream_of_wld_ends_the_reading_with_its_name(ser
     context = wld.SourceContext(data_dir=Path("none"), symbols=None, sinks=(), stored=lambda: None)
     service = Service(RedisSource(f"{server.url}?from=oldest", context), [])
     with trio.fail_after(10):
-        assert await service.run(handle_signals=False) == 1
+        assert await service.run() == 1
     [failure] = service.failures
     assert "not an entry of wld" in str(getattr(failure, "exceptions", [failure])[0])
 

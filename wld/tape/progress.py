@@ -12,7 +12,7 @@ from typing import NoReturn, Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from wld.errors import TapeError
+from wld.errors import Interrupted
 
 
 class Bar:
@@ -60,17 +60,20 @@ def interruptible(target: str) -> Iterator[None]:
     """SIGTERM and SIGHUP end the work as Ctrl-C does: what was begun is taken away.
 
     Raises:
-        TapeError: it was interrupted, which is said of `target`.
+        Interrupted: which is said of `target`.
     """
+    heard = signal.SIGINT
 
-    def stop(_: int, __: FrameType | None) -> NoReturn:
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        nonlocal heard
+        heard = signal.Signals(number)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt:
-        raise TapeError(f"{target}: interrupted; nothing was left there") from None
+        raise Interrupted(f"{target}: interrupted; nothing was left there", heard) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
