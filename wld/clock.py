@@ -20,6 +20,8 @@ class ReceiveClock:
         self._wall = wall
         self._steady = steady
         self._anchor = wall() - steady()
+        self._told = 0
+        """How far the wall clock was from ours when a jump was last reported, ns."""
         self.jumps: list[int] = []
         """Sizes of the jumps seen since the last look, ns; the owner logs and clears them."""
 
@@ -28,9 +30,13 @@ class ReceiveClock:
         return self._steady() + self._anchor
 
     def check(self) -> None:
-        """Compare the clocks; call it now and then. A forward jump moves the anchor, a backward one is reported."""
+        """Compare the clocks; call it now and then. A forward jump moves the anchor; a backward one is reported once."""
         offset = self._wall() - self._steady() - self._anchor
-        if abs(offset) >= JUMP_NS and (not self.jumps or self.jumps[-1] != offset):
+        if abs(offset) < JUMP_NS:
+            self._told = 0
+        elif abs(offset - self._told) >= JUMP_NS:
             self.jumps.append(offset)
+            self._told = offset
         if offset > 0:
             self._anchor += offset
+            self._told = 0

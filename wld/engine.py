@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from wld.terminal.plain import PlainScreen
     from wld.terminal.screen import Screen
 
+GIVE_BACK_S = 30.0
+
 
 def assemble(config: Config, source: Source | None = None) -> Service:
     """Everything that `config` asks for, not yet running; `source` stands in for the configured one.
@@ -121,8 +123,16 @@ def assemble(config: Config, source: Source | None = None) -> Service:
     is_recording = clock == "live" and any(spec.critical for spec in specs.values())
     figures = getattr(source, "figures", dict)
     keeper = Keeper(Path(config.data_dir) if is_recording else None, service, status, figures)
-    beside.append(keeper.run)
+    beside += [keeper.run, _give_memory_back]
     return service
+
+
+async def _give_memory_back() -> None:
+    """What bursts and sealing took and freed goes back to the system now and then; runs until cancelled."""
+    heap = process.Heap()
+    while True:
+        await trio.sleep(GIVE_BACK_S)
+        await trio.to_thread.run_sync(heap.give_back)
 
 
 def make_screen(

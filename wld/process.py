@@ -4,30 +4,80 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 SWITCH_INTERVAL_S = 0.0005
 """A worker thread that encodes a flush gives way to the event loop after this; Python's own 5 ms show in latencies."""
 KEPT_BYTES = 64 * 1024 * 1024
 """Freed memory below this stays with the process."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+GROWN_BYTES = 16 * 1024 * 1024
+"""A process that has grown by so much since it last gave freed memory back does so again."""
+ARENAS = 2
+"""Heaps of glibc: the event loop's, and one for all worker threads, which mostly wait for the interpreter anyway."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def tune() -> None:
     """Make columns cheap and waits short; once, before the event loop runs.
 
     glibc maps every array above 128 KiB afresh and gives it back at once: touching the new pages costs more than all
-    the arithmetic on them (30 ns a number instead of 110, benchmarks). Elsewhere than on glibc this does nothing.
+    the arithmetic on them (30 ns a number instead of 110, benchmarks). So freed memory is kept; that it does not add up,
+    heap by heap, is the work of `Heap`. Elsewhere than on glibc this does nothing.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    mallopt = _libc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_ARENA_MAX, ARENAS)
+
+
+class Heap:
+    """Freed memory that the process keeps, and when it is worth giving back."""
+
+    def __init__(
+        self, resident: Callable[[], int | None] | None = None, trim: Callable[[], object] | None = None
+    ) -> None:
+        self._resident = resident or resident_bytes
+        self._trim = trim or _trim
+        self._least = 0
+
+    def give_back(self) -> None:
+        """Return to the system what is freed and kept, once the process has grown by it; some ms, in any thread."""
+        now = self._resident()
+        if now is None or now - self._least < GROWN_BYTES:
+            self._least = min(self._least, now or 0)
+            return
+        self._trim()
+        self._least = self._resident() or 0
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM; None where the system does not say (/proc/self/statm)."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _trim() -> None:
+    trim = _libc("malloc_trim")
+    if trim is not None:
+        trim(GROWN_BYTES)
+
+
+def _libc(name: str) -> Any:
+    """A function of this process's C library; None where it has no such."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        return
-    mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
-    mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        return None
 
 
 def end_with(parent: int) -> None:

@@ -972,7 +972,7 @@ class Arbiter:
         state = self._topics.get(topic)
         return state is not None and (trade_id in state.log.places or trade_id in state.extra)
 
-    def add_trade(self, topic: str, trade_id: str) -> None:
+    def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the lines."""
         state = self._topics.get(topic)
         if state is not None:

@@ -317,7 +317,7 @@ class _Read:
             if (
                 len(ids) != len(message.data)
                 or not ids.isdisjoint(state.recent)
-                or not ids.isdisjoint(state.older)
+                or (bool(ids) and state.older.meets(ids, min([item.T for item in message.data]) * 1_000_000))
                 or (before is not None and not ids.isdisjoint(before))
                 or "" in ids
             ):
@@ -542,6 +542,7 @@ class _Read:
             state.recent.update([item.i for item in message.data])
             if message.data:
                 state.last_trade = (message.data[-1].i, message.data[-1].T * 1_000_000)
+                state.newest = max(state.newest, max([item.T for item in message.data]) * 1_000_000)
             state.forget_old_trades()
             state.awaiting, state.last_time = False, now
         for state in liquidations[2]:

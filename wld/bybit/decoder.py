@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker
+from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
 from wld.events import BookSnapshot, Event, Gap, GapReason, Level, Ticker
@@ -20,9 +21,6 @@ from wld.units import ABSENT, ms_to_ns
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
-RECENT_TRADES = 2_048
-"""At least so many trade ids are remembered per topic, to drop what is delivered twice: two messages of the largest size,
-twice what REST lists. At 160 bytes each, and up to twice as many, that is most of what 500 symbols take."""
 MOST_TOPICS = 20_000
 """Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
 NO_BID, NO_ASK = -1, 1 << 63
@@ -110,6 +108,7 @@ class Topic:
         "lost_reason",
         "lost_time",
         "name",
+        "newest",
         "older",
         "place",
         "prefix",
@@ -132,8 +131,11 @@ class Topic:
         """The symbol's place in the table of symbols of `wld.bybit.columns`; -1: not yet there."""
         self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
         self.recent: set[str] = set()
-        self.older: set[str] = set()
+        """Ids of the latest trades, to drop what is delivered twice."""
+        self.older = OlderIds()
         self.reset()
+        self.newest = -1
+        """The latest event time of a trade, ns."""
         self.last_trade: LastTrade | None = None
         self.last_time: int | None = None
 
@@ -166,8 +168,9 @@ class Topic:
 
     def forget_old_trades(self) -> None:
         """Keep the ids of the last trades, some thousands; called after each message."""
-        if len(self.recent) >= RECENT_TRADES:
-            self.older, self.recent = self.recent, set()
+        if len(self.recent) >= BLOCK_IDS:
+            self.older.take(self.recent, self.newest)
+            self.recent = set()
 
 
 class MarketDecoder:
@@ -265,10 +268,12 @@ class MarketDecoder:
         state = self.topics.get(topic)
         return state is not None and (trade_id in state.recent or trade_id in state.older)
 
-    def add_trade(self, topic: str, trade_id: str) -> None:
+    def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the stream."""
-        if topic in self.topics:
-            self.topics[topic].recent.add(trade_id)
+        state = self.topics.get(topic)
+        if state is not None:
+            state.recent.add(trade_id)
+            state.newest = max(state.newest, event_time)
 
     # -- what the protocol asks
 
@@ -403,11 +408,14 @@ class MarketDecoder:
                 continue
             if is_trade and item.trade_id:  # type: ignore[union-attr]
                 trade_id: str = item.trade_id  # type: ignore[union-attr]
-                if trade_id in recent or trade_id in state.older:
+                event_time: int = item.event_time  # type: ignore[union-attr]
+                if trade_id in recent or state.older.meets((trade_id,), event_time):
                     self.counters["duplicate_trade"] += 1
                     continue
                 recent.add(trade_id)
-                state.last_trade = (trade_id, item.event_time)  # type: ignore[union-attr]
+                state.last_trade = (trade_id, event_time)
+                if event_time > state.newest:
+                    state.newest = event_time
             events.append(item)  # type: ignore[arg-type]
         state.forget_old_trades()
         return events

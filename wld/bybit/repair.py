@@ -40,8 +40,8 @@ class TradeMemory(Protocol):
         """Whether the trade went out on the topic, as far as is remembered."""
         ...
 
-    def add_trade(self, topic: str, trade_id: str) -> None:
-        """Let the trade pass for known, should it still come over the stream."""
+    def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
+        """Let the trade, of that time in ns, pass for known, should it still come over the stream."""
         ...
 
 
@@ -143,7 +143,7 @@ class Repairer:
             found = missed_trades(reply, last, self._since, lambda i, topic=topic: memory.knows_trade(topic, i))  # type: ignore[misc]
             now = self._clock.now()
             for trade in found.trades:
-                memory.add_trade(topic, trade.trade_id)
+                memory.add_trade(topic, trade.trade_id, trade.event_time)
             self._publish([structs.replace(t, is_backfilled=True, receive_time=now) for t in found.trades])
             recovered += len(found.trades)
             if not found.reaches_back:

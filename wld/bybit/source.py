@@ -437,6 +437,7 @@ class _Line:
 
     async def _connection(self, ring: Publisher) -> None:
         source = self._source
+        self.protocol.has_data = False  # an attempt that fails has shown none, so it waits longer each time
         async with source._connect(source._url) as stream:
             source.statistics.connects += 1
             self._last_frame = trio.current_time()

@@ -142,7 +142,8 @@ class FaultProxy:
                 await self._wake.wait()
             await self._ready(pair)
 
-    async def _serve(self, client: trio.SocketStream) -> None:
+    async def serve(self, client: trio.SocketStream) -> None:
+        """Proxy one connection that a listener elsewhere accepted, until it ends."""
         self.accepted += 1
         if self._refuse:
             _reset(client)
@@ -175,5 +176,5 @@ async def serve_fault_proxy(
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy = FaultProxy(target_host, target_port, listeners[0].socket.getsockname()[1])
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(trio.serve_listeners, proxy._serve, listeners))
+        await nursery.start(partial(trio.serve_listeners, proxy.serve, listeners))
         task_status.started(proxy)

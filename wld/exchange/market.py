@@ -8,7 +8,7 @@ the same messages, however the time between is cut up. Does not own sockets, clo
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +86,7 @@ class Market:
         self._sequence = _FIRST_SEQUENCE + random.Random(seed).randrange(10**9)
         self._luck = random.Random(f"{seed}/sequence")
         self._symbols: dict[str, SymbolMarket] = {}
+        self._listings: Counter[str] = Counter()
         for spec in symbols:
             self.list_symbol(spec)
 
@@ -108,7 +109,10 @@ class Market:
         """Start trading a symbol now. Raises: ConfigError when it is listed already."""
         if spec.symbol in self._symbols:
             raise ConfigError(f"symbols: {spec.symbol} is listed twice")
-        rng = random.Random(f"{self._seed}/{spec.symbol}")
+        # A symbol that comes back after it was delisted is another one: no trade id comes twice.
+        again = self._listings[spec.symbol]
+        self._listings[spec.symbol] += 1
+        rng = random.Random(f"{self._seed}/{spec.symbol}" + (f"/{again}" if again else ""))
         now = self.now_ms
         flow = SymbolFlow(spec, rng, now, self._rate, self._next_sequence)
         day = _day_before(spec, rng)

@@ -1,0 +1,125 @@
+"""The engine of a soak: the program itself, on a clock that runs fast and can be set, beside a sink that crashes.
+
+Started by `benchmarks/soak.py` with a control file before the program's own arguments. Each second it writes what it
+holds to standard output, a JSON object a line. The control file is read again on SIGUSR1.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+_steady = time.monotonic_ns
+"""The clock of the host, which every process on it shares."""
+
+
+class Control:
+    """What the soak asks of this process: its clock, its names, its disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.read()
+
+    def read(self, *_: Any) -> None:
+        asked = json.loads(self._path.read_text())
+        self.begun: int = asked["begun"]
+        self.wall: int = asked["wall"]
+        self.speed: int = asked["speed"]
+        self.offset: int = asked["offset"]
+        self.names_fail_until: int = asked["names_fail_until"]
+        self.slow_disk_until: int = asked["slow_disk_until"]
+
+    def monotonic_ns(self) -> int:
+        return self.begun + (_steady() - self.begun) * self.speed
+
+    def time_ns(self) -> int:
+        return self.wall + (_steady() - self.begun) * self.speed + self.offset
+
+
+def main() -> None:
+    """Set the clock, then be the program."""
+    control = Control(Path(sys.argv[1]))
+    signal.signal(signal.SIGUSR1, control.read)
+    time.time_ns, time.monotonic_ns = control.time_ns, control.monotonic_ns
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(*args: Any, **options: Any) -> Any:
+        if _steady() < control.names_fail_until:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(*args, **options)
+
+    socket.getaddrinfo = getaddrinfo
+
+    import trio
+
+    from wld import cli, engine
+    from wld.bybit import source as venue
+    from wld.ring import Subscription
+    from wld.service import Service, SinkEntry
+    from wld.tape.seal import BlockFile
+
+    venue.ProtocolConfig = functools.partial(venue.ProtocolConfig, answer_timeout=10.0 * control.speed)  # type: ignore
+
+    write = BlockFile._write
+
+    def slow_write(file: BlockFile, content: bytes) -> None:
+        if _steady() < control.slow_disk_until:
+            time.sleep(1.0)
+        write(file, content)
+
+    BlockFile._write = slow_write  # type: ignore[method-assign]
+
+    class View:
+        """A sink that crashes now and then."""
+
+        async def run(self, batches: Subscription, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+            task_status.started()
+            async for _ in batches:
+                if random.random() < 0.0002:
+                    raise RuntimeError("crashed on purpose") from None
+
+    def figures(service: Service) -> dict[str, Any]:
+        lines = [line for group in service._source._groups for line in group.lines]  # type: ignore[attr-defined]
+        return {
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
+            "threads": threading.active_count(),
+            "blocks": sys.getallocatedblocks(),
+            "garbage": len(gc.garbage),
+            "lines": sum(line.is_open and line.protocol.has_data for line in lines),
+            "waiting": sum(s.depth for s in service.ring.statistics().sinks),
+            "peak": max(s.peak for s in service.ring.statistics().sinks),
+            "drops": sum(s.dropped for s in service.ring.statistics().sinks),
+            "source": service._source.figures(),  # type: ignore[attr-defined]
+        }
+
+    async def tell(service: Service) -> None:
+        while True:
+            text = json.dumps(figures(service)) + "\n"
+            await trio.to_thread.run_sync(os.write, 1, text.encode(), abandon_on_cancel=True)
+            await trio.sleep(1)
+
+    assemble = engine.assemble
+
+    def with_view(*args: Any) -> Service:
+        service = assemble(*args)
+        service._sinks.append(SinkEntry("view", View))  # type: ignore[attr-defined]
+        service._beside.append(lambda: tell(service))  # type: ignore[attr-defined]
+        return service
+
+    engine.assemble = with_view
+    sys.argv = ["wld", *sys.argv[2:]]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

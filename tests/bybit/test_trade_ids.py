@@ -1,0 +1,86 @@
+"""The memory of trade ids: nothing of the last 2,048 is forgotten, and it takes 8 bytes each."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wld.bybit.decoder import MarketDecoder
+from wld.bybit.trade_ids import BLOCK_IDS, REMEMBERED, OlderIds
+from wld.events import Trade
+
+MS = 1_000_000
+
+
+def names(count: int) -> list[str]:
+    return [str(uuid.UUID(int=n)) for n in range(count)]
+
+
+def message(ids: list[str], ms: int) -> str:
+    items = ",".join(
+        f'{{"T":{ms},"s":"WLDUSDT","S":"Buy","v":"1","p":"2.5","L":"PlusTick","i":"{i}","BT":false}}' for i in ids
+    )
+    return f'{{"topic":"publicTrade.WLDUSDT","type":"snapshot","ts":{ms},"data":[{items}]}}'
+
+
+def decoder() -> MarketDecoder:
+    market = MarketDecoder()
+    market.expect("publicTrade.WLDUSDT")
+    return market
+
+
+def trades(market: MarketDecoder, ids: list[str], ms: int) -> list[str]:
+    return [e.trade_id for e in market.decode(message(ids, ms), ms * MS) if isinstance(e, Trade)]
+
+
+@given(sizes=st.lists(st.integers(1, 700), min_size=1, max_size=12))
+@settings(max_examples=20, deadline=None)
+def test_the_last_ids_are_known_and_the_first_are_forgotten(sizes: list[int]) -> None:
+    older, every = OlderIds(), names(sum(sizes))
+    start = 0
+    for n, size in enumerate(sizes):
+        older.take(every[start : start + size], n)
+        start += size
+    assert all(name in older for name in every[-REMEMBERED:])
+    assert len(older) <= REMEMBERED + max(sizes)
+    assert sum(name in older for name in every) == len(older)
+
+
+def test_only_what_is_as_old_is_looked_for() -> None:
+    older = OlderIds()
+    older.take(names(3), until=50)
+    assert older.meets(names(1), since=50)
+    assert not older.meets(names(1), since=51)
+    assert not older.meets(["another"], since=0)
+
+
+def test_a_trade_that_comes_again_after_thousands_is_dropped() -> None:
+    market = decoder()
+    every = names(REMEMBERED + 5 * BLOCK_IDS)
+    for n in range(0, len(every), 50):
+        assert trades(market, every[n : n + 50], 1000 + n) == every[n : n + 50]
+    again = len(every) - REMEMBERED
+    assert trades(market, every[again : again + 1], 1000 + again // 50 * 50) == []
+    assert market.counters["duplicate_trade"] == 1
+
+
+def test_a_backfilled_trade_is_known_though_the_stream_is_behind_it() -> None:
+    """REST lists trades that the stream has yet to bring; so many that they are packed before it does."""
+    market = decoder()
+    old, backfilled = names(1_001)[:1], names(1_001)[1:]
+    trades(market, old, 1_000)
+    for n, name in enumerate(backfilled):
+        market.add_trade("publicTrade.WLDUSDT", name, (2_000 + n) * MS)
+    for n, name in enumerate(backfilled):
+        assert trades(market, [name], 2_000 + n) == []
+    assert market.knows_trade("publicTrade.WLDUSDT", backfilled[-1])
+
+
+def test_it_takes_eight_bytes_an_id() -> None:
+    older = OlderIds()
+    for n in range(20):
+        older.take(names(BLOCK_IDS), n)
+    assert sum(sys.getsizeof(block) for block in older._blocks) < (REMEMBERED + BLOCK_IDS) * 9

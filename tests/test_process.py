@@ -1,0 +1,83 @@
+"""What the engine asks of its own process: memory that was freed is given back once it has added up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from wld.process import GROWN_BYTES, Heap, resident_bytes
+
+
+class Memory:
+    """What is resident, and what giving back leaves."""
+
+    def __init__(self, resident: int | None) -> None:
+        self.resident = resident
+        self.least = 100 * GROWN_BYTES
+        self.trimmed = 0
+        self.heap = Heap(lambda: self.resident, self.trim)
+
+    def trim(self) -> None:
+        self.trimmed += 1
+        assert self.resident is not None
+        self.resident = min(self.resident, self.least)
+
+
+def test_memory_is_given_back_when_the_process_has_grown_by_it() -> None:
+    memory = Memory(105 * GROWN_BYTES)
+    memory.heap.give_back()
+    assert memory.resident == memory.least
+    memory.resident = memory.least + GROWN_BYTES - 1
+    memory.heap.give_back()
+    assert memory.trimmed == 1
+    memory.resident += 1
+    memory.heap.give_back()
+    assert memory.trimmed == 2
+
+
+def test_a_process_that_needs_what_it_has_is_left_alone() -> None:
+    memory = Memory(100 * GROWN_BYTES)
+    memory.least = 100 * GROWN_BYTES
+    for _ in range(3):
+        memory.heap.give_back()
+    assert memory.trimmed == 1
+
+
+def test_where_the_system_does_not_say_nothing_is_done() -> None:
+    memory = Memory(None)
+    memory.heap.give_back()
+    assert memory.trimmed == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
+def test_a_real_process_shrinks_again() -> None:
+    program = """
+import threading
+from wld import process
+process.tune()
+heap = process.Heap()
+heap.give_back()
+before = process.resident_bytes()
+kept = []
+def burst():
+    parts = [bytes(20_000) + bytes(str(n), "ascii") for n in range(1500)]
+    kept.append(parts[::200])
+threads = [threading.Thread(target=burst) for _ in range(3)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+grown = process.resident_bytes()
+heap.give_back()
+print(before, grown, process.resident_bytes())
+"""
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    before, grown, after = map(int, output.split())
+    if grown - before < GROWN_BYTES:
+        pytest.skip("this C library gives it back by itself")
+    assert after - before < (grown - before) / 2
+
+
+def test_resident_memory_is_read() -> None:
+    resident = resident_bytes()
+    assert resident is None or resident > 1_000_000
