@@ -98,7 +98,7 @@ def main() -> None:
     column = heatmap.columns[-1]
     print(f"{'decoding a column':<44} {1000 * timed(lambda: [column.heat() for _ in range(1000)]) / 1000:6.3f} ms")
     print(f"{'three zones a side':<44} {1000 * timed(lambda: [heatmap.zones(3) for _ in range(200)]) / 200:6.2f} ms")
-    from wld_heatmap.history import Radar
+    from wld_heatmap.radar import Radar
 
     radar = Radar()
     radar.maps[SYMBOL] = heatmap

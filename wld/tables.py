@@ -5,7 +5,7 @@ Does not own how a Batch shows them (`wld.batch`) or how a tape stores them (`wl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,11 +90,6 @@ class Tables(Struct, gc=False):
         """The latest of all."""
         return max((self.receive_time, *(event.receive_time for _, event in self.rows)))
 
-    def present(self) -> set[int]:
-        """Places in `symbols` of those that came in columns."""
-        kinds = (self.trades, self.books, self.liquidations, self.tickers)
-        return set().union(*(columns["symbol"].tolist() for columns in kinds if columns is not None))
-
     def row_tickers(self) -> list[tuple[int, Ticker]] | None:
         """`rows`, where they are nothing but tickers that came with this read, of symbols without any in the columns
         (numbers of a very large market do not fit a column); None where there is more: such a read is best iterated.
@@ -107,18 +102,6 @@ class Tables(Struct, gc=False):
             if any(ticker.symbol in columnar for _, ticker in found):
                 return None
         return found
-
-    def book_event(self, row: int) -> BookSnapshot | BookDelta:
-        """One row of the `books` columns as an event."""
-        assert self.books is not None
-        counts = self.books["bid_count"] + self.books["ask_count"]
-        start = int(counts[:row].sum())
-        levels = slice(start, start + int(counts[row]))
-        one = {
-            name: column[levels if name.startswith("level_") else slice(row, row + 1)]
-            for name, column in self.books.items()
-        }
-        return _books(one, [self.symbols[int(self.books["symbol"][row])]], self.receive_time)[0]
 
     def liquidation_events(self) -> list[Liquidation]:
         """The column's liquidations as events; they are few."""
@@ -189,15 +172,29 @@ def _books(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[
     return out
 
 
-def _liquidations(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[Liquidation]:
+def book_event(books: Columns, row: int, symbol: str, receive_time: int) -> BookSnapshot | BookDelta:
+    """One row of the `books` columns as an event."""
+    counts = books["bid_count"] + books["ask_count"]
+    start = int(counts[:row].sum())
+    levels = slice(start, start + int(counts[row]))
+    one = {name: column[levels if name.startswith("level_") else slice(row, row + 1)] for name, column in books.items()}
+    return _books(one, [symbol], receive_time)[0]
+
+
+def liquidations_of(columns: Columns, symbols: Sequence[str], times: Iterable[int]) -> list[Liquidation]:
+    """The events of the `liquidations` columns, with the receive time of each."""
     long, short = PositionSide.LONG, PositionSide.SHORT
     return [
         Liquidation(symbol, long if is_long else short, size, price, event_time, sent_time, receive_time)
-        for symbol, is_long, size, price, event_time, sent_time in zip(
+        for symbol, is_long, size, price, event_time, sent_time, receive_time in zip(
             symbols, columns["is_long"].tolist(), columns["size"].tolist(), columns["bankruptcy_price"].tolist(),
-            columns["event_time"].tolist(), listed(columns["sent_time"]), strict=True,
+            columns["event_time"].tolist(), listed(columns["sent_time"]), times, strict=True,
         )
     ]  # fmt: skip
+
+
+def _liquidations(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[Liquidation]:
+    return liquidations_of(columns, symbols, [receive_time] * len(symbols))
 
 
 def _tickers(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[Ticker]:

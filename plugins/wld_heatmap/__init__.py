@@ -1,10 +1,12 @@
 """The radar's heat: where leveraged positions would be liquidated, estimated and honestly scored."""
 
 from wld import SinkSpec, hookimpl
+from wld_heatmap.column import Column
 from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.evaluation import Report, Scorer, judge
-from wld_heatmap.history import Column, Health, HeatMap, LiquidationMark, Radar, Zone
+from wld_heatmap.history import Health, HeatMap, LiquidationMark, Zone
 from wld_heatmap.keeper import Keeper
+from wld_heatmap.radar import Radar
 from wld_heatmap.sink import Heatmap
 from wld_heatmap.view import Panels, Selection
 

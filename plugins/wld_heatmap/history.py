@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct, structs
 
 from wld import (
-    ABSENT,
     AggressorSide,
-    Batch,
     Event,
     Gap,
     Instrument,
@@ -26,98 +23,19 @@ from wld import (
     Ticker,
     Trade,
 )
-from wld.tables import BACKFILLED, BLOCK_TRADE, BUY, TICKER_PLACE, Tables
+from wld_heatmap.column import Column, TierFilter, encode
 from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.evaluation import LEAD_S, WARM_UP_NS, Interval, Report, Sample, Scorer, judge
 from wld_heatmap.ledger import LONG, SHORT, Floats
 from wld_heatmap.model import MINUTE_NS, STEP_NS, HeatModel, Step
 
-Heat = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.uint16]
-
 GRACE_NS = 2 * STEP_NS
 """`advance` leaves the last two seconds open, so that events still under way count where they belong."""
 HIGH_LEVERAGE = 25.0
 """Tiers from here up are "high" in the tier filter."""
-FULL_SYMBOLS = 12
-"""With more symbols than about so many, each keeps fewer columns."""
 LIQUIDATIONS_KEPT = 5_000
-_CODES_PER_E = 2_000.0
-_DECODED = np.expm1(np.arange(1 << 16) / _CODES_PER_E).astype(np.float32)
 
-FEW = 40
-"""Prints in one read below which summing them one by one is quicker than with numpy."""
-_MARK, _SINGLE, _BOTH = (TICKER_PLACE[n] for n in ("mark_price", "single_open_interest", "open_interest"))
-_TAKEN = (Trade, Ticker, Liquidation, Instrument)
-
-TierFilter = Literal["all", "high", "low"]
-
-
-def _encode(heat: Floats) -> Codes:
-    """Heat as 16-bit logarithms: 0.05 % steps, from 0 to 1e14 USDT."""
-    return np.minimum(np.rint(np.log1p(heat) * _CODES_PER_E), 65_535.0).astype(np.uint16)
-
-
-class Column(Struct, frozen=True):
-    """What the model believed at the end of a stretch of time; never changed once closed.
-
-    Heat arrays run from `low_bin` upwards, one value a bin, USDT estimated to be liquidated there; zero beyond. Longs
-    stand below the mark price, shorts above: `mark_close` divides them.
-    """
-
-    start: int
-    """ns since the Unix epoch, receive time."""
-    end: int
-    low_bin: int
-    mark_open: int | None
-    """1e-8 quote units; None where none came, as in a hole."""
-    mark_high: int | None
-    mark_low: int | None
-    mark_close: int | None
-    mark_bin: int | None
-    """The bin of `mark_close`."""
-    is_seed: bool
-    """Made from history on disk, not watched live."""
-    has_gap: bool
-    """Something of it was lost, or nothing came at all."""
-    codes: Codes
-    """Raw heat as stored; `raw` decodes it."""
-    codes_high: Codes
-    """The part of raw heat at leverages of 25x and more."""
-    codes_boosted: Codes | None
-    """Boosted heat where it is not raw heat, from `boosted_at` upwards; None where it is raw heat."""
-    boosted_at: int = 0
-    """Index into the column."""
-    open_interest: float | None = None
-    """One side, base coin."""
-
-    @property
-    def raw(self) -> Heat:
-        """Heat without the lift by real liquidations."""
-        return _DECODED[self.codes]
-
-    @property
-    def boosted(self) -> Heat:
-        """Heat with it."""
-        out = self.raw
-        if self.codes_boosted is not None:
-            out[self.boosted_at : self.boosted_at + len(self.codes_boosted)] = _DECODED[self.codes_boosted]
-        return out
-
-    def heat(self, *, boosted: bool = True, side: PositionSide | None = None, tiers: TierFilter = "all") -> Heat:
-        """A filtered copy: `side` None for both; `tiers` high from 25x up, low below."""
-        out = (self.boosted if boosted else self.raw).copy()
-        if tiers != "all":
-            raw = self.raw
-            part = np.divide(_DECODED[self.codes_high], raw, out=np.zeros_like(raw), where=raw > 0)
-            out *= part if tiers == "high" else np.maximum(0.0, 1.0 - part)
-        if side is not None and self.mark_bin is not None:
-            at = min(max(0, self.mark_bin - self.low_bin), len(out))
-            if side is PositionSide.LONG:
-                out[at:] = 0.0
-            else:
-                out[: at + 1] = 0.0
-        return out
+TAKEN = (Trade, Ticker, Liquidation, Instrument)
 
 
 class LiquidationMark(Struct, frozen=True):
@@ -230,77 +148,14 @@ class HeatMap:
     # Input.
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Take a batch, or any events in order; those of other symbols are passed over.
-
-        A batch that holds columns is summed without making its events.
-        """
-        tables = events.tables if isinstance(events, Batch) else None
-        if tables is not None:
-            if self.symbol in tables.symbols or tables.rows:
-                self._apply_tables(tables)
-            return
+        """Take any events in order; those of other symbols are passed over. For batches in columns see `Radar`."""
         for event in events:
-            if (isinstance(event, _TAKEN) and event.symbol == self.symbol) or type(event) is Gap:
-                self._take(event)
+            if type(event) is Gap or (isinstance(event, TAKEN) and event.symbol == self.symbol):
+                self.take(event)
 
-    def _apply_tables(self, tables: Tables) -> None:
-        time = tables.receive_time
-        later = []
-        for _, event in tables.rows:
-            if (isinstance(event, _TAKEN) and event.symbol == self.symbol) or type(event) is Gap:
-                if event.receive_time <= time:
-                    self._take(event)
-                else:
-                    later.append(event)
-        if self.symbol in tables.symbols:
-            self._take_columns(tables, tables.symbols.index(self.symbol))
-        for event in later:
-            self._take(event)
-
-    def _take_columns(self, tables: Tables, symbol: int) -> None:
-        """One read of the socket: everything in it came at once, so it is one step's."""
-        model = self.model
-        step = None
-        if tables.tickers is not None:
-            values = tables.tickers["values"]
-            for i, which in enumerate(tables.tickers["symbol"].tolist()):
-                if which != symbol:
-                    continue
-                step = step or self._step_at(tables.receive_time)
-                price, single, both = int(values[i, _MARK]), int(values[i, _SINGLE]), int(values[i, _BOTH])
-                if price != ABSENT:
-                    model.mark_price(step, price)
-                if single != ABSENT:
-                    step.open_interest = single
-                elif both != ABSENT:
-                    step.open_interest = both // 2
-        if tables.trades is not None:
-            step = self._take_trades(tables.trades, symbol, tables.receive_time, step)
-        if tables.liquidations is not None:
-            rows = tables.liquidations
-            names = ("symbol", "event_time", "is_long", "size", "bankruptcy_price")
-            for which, t, is_long, v, p in zip(*(rows[name].tolist() for name in names), strict=True):
-                if which == symbol:
-                    step = step or self._step_at(tables.receive_time)
-                    step.liquidations.append((t, bool(is_long), v, p))
-
-    def _take_trades(self, trades: dict[str, Any], symbol: int, time: int, step: Step | None) -> Step | None:
-        model, flags = self.model, trades["flags"]
-        if len(flags) < FEW or (flags & BACKFILLED).any():
-            names = ("symbol", "price", "size", "flags", "event_time")
-            for which, price, size, flag, at in zip(*(trades[name].tolist() for name in names), strict=True):
-                if which == symbol and not flag & BLOCK_TRADE:
-                    step = step or self._step_at(time)
-                    model.trade(step, price, size, bool(flag & BUY), at, bool(flag & BACKFILLED))
-            return step
-        keep = ((flags & BLOCK_TRADE) == 0) & (trades["symbol"] == symbol)
-        if keep.any():
-            step = step or self._step_at(time)
-            model.trade_columns(step, trades["price"][keep], trades["size"][keep], (flags[keep] & BUY) != 0)
-        return step
-
-    def _take(self, event: Any) -> None:
-        step = self._step_at(event.receive_time)
+    def take(self, event: Any) -> None:
+        """Take one event of this symbol, or a gap of any."""
+        step = self.step_at(event.receive_time)
         if type(event) is Trade:
             if not event.is_block_trade:
                 self.model.trade(
@@ -330,7 +185,8 @@ class HeatMap:
         step.gap_in_mark |= gap.topic in (None, "tickers")
         step.gap_in_trades |= gap.topic in (None, "publicTrade")
 
-    def _step_at(self, time: int) -> Step:
+    def step_at(self, time: int) -> Step:
+        """The open step, for what came at `time` ns; an earlier one is closed."""
         step = self.model.step
         if step is not None and time < step.start + STEP_NS:
             return step
@@ -344,7 +200,7 @@ class HeatMap:
         """Let time pass up to `now` (ns); whatever ended more than two seconds ago is closed."""
         step = self.model.step
         if step is not None and step.start + STEP_NS <= now - GRACE_NS:
-            self._step_at(now - GRACE_NS)
+            self.step_at(now - GRACE_NS)
 
     def finish(self) -> None:
         """Close the open step: the end of the input."""
@@ -425,10 +281,10 @@ class HeatMap:
         low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, 0)
         is_high = model.leverages >= HIGH_LEVERAGE
         of_high = np.einsum("t,stb->b", model.weights * is_high, model.ledger.mass[:, :, low:high])
-        codes = _encode(both[low:high])
+        codes = encode(both[low:high])
         boosted, at = None, 0
         if factor is not None:
-            boosted = _encode((raw * factor).sum(axis=0)[low:high])
+            boosted = encode((raw * factor).sum(axis=0)[low:high])
             differs = np.flatnonzero(boosted != codes)
             at = int(differs[0]) if len(differs) else 0
             boosted = boosted[at : int(differs[-1]) + 1].copy() if len(differs) else None
@@ -438,7 +294,7 @@ class HeatMap:
             mark[0], mark[1], mark[2], mark[3],
             None if model.mark is None else model.bin_of(model.mark),
             self.is_seeding, part.has_gap or part.is_empty,
-            codes, _encode(of_high * model.prices[low:high]), boosted, at, model.open_interest,
+            codes, encode(of_high * model.prices[low:high]), boosted, at, model.open_interest,
         )  # fmt: skip
 
     # What the view reads.
@@ -651,109 +507,3 @@ def _peaks(row: Floats, count: int) -> list[tuple[int, int, int, float]]:
         found.append((low, high, top, float(row[low : high + 1].sum())))
         left[max(0, low - 4) : high + 5] = 0.0
     return found
-
-
-_READ = {
-    "trades": ("price", "size", "flags", "event_time"),
-    "liquidations": ("is_long", "size", "bankruptcy_price", "event_time"),
-    "tickers": ("values",),
-}
-"""The columns that a HeatMap reads."""
-
-
-def _apart(tables: Tables) -> dict[str, Tables]:
-    """What a HeatMap reads of each symbol that came, apart: many symbols cost no more than their rows."""
-    parts: dict[str, Tables] = {}
-
-    def part(symbol: str) -> Tables:
-        found = parts.get(symbol)
-        if found is None:
-            rows = [(n, e) for n, e in tables.rows if type(e) is Gap or getattr(e, "symbol", None) == symbol]
-            found = parts[symbol] = Tables(tables.count, (symbol,), tables.receive_time, rows=rows)
-        return found
-
-    for _, event in tables.rows:
-        if isinstance(event, _TAKEN):
-            part(event.symbol)
-    for kind, names in _READ.items():
-        columns = getattr(tables, kind)
-        if columns is None:
-            continue
-        order = np.argsort(columns["symbol"], kind="stable")
-        sorted_ = {name: columns[name][order] for name in names}
-        here, starts = np.unique(columns["symbol"][order], return_index=True)
-        for i, start, end in zip(here.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
-            one = {name: column[start:end] for name, column in sorted_.items()}
-            setattr(part(tables.symbols[i]), kind, {**one, "symbol": np.zeros(end - start, np.int64)})
-    return parts
-
-
-def _only_rows(tables: Tables) -> Tables:
-    return Tables(tables.count, (), tables.receive_time, rows=tables.rows)
-
-
-class Radar:
-    """One HeatMap for each symbol that the stream speaks of."""
-
-    def __init__(
-        self, config: HeatmapConfig | None = None, symbols: Iterable[str] | None = None, **options: Any
-    ) -> None:
-        self.config = check(config or HeatmapConfig())
-        self.maps: dict[str, HeatMap] = {}
-        self.is_seeding = False
-        """Set while history is replayed."""
-        self._wanted = None if symbols is None else tuple(symbols)
-        self._options = options
-        self._share = 1.0
-        for symbol in self._wanted or ():
-            self.maps[symbol] = HeatMap(symbol, self.config, **options)
-            self._share_columns()
-
-    def apply(self, events: Iterable[Event]) -> None:
-        """Take a batch of any symbols."""
-        tables = events.tables if isinstance(events, Batch) else None
-        if tables is not None:
-            parts = _apart(tables)
-            for symbol in parts:
-                self.map_of(symbol)
-            gaps = any(type(event) is Gap for _, event in tables.rows)
-            for symbol in self.maps if gaps else self.maps.keys() & parts.keys():
-                self.maps[symbol].apply(Batch(parts.get(symbol) or _only_rows(tables)))
-            return
-        for event in events:
-            if isinstance(event, _TAKEN):
-                heatmap = self.map_of(event.symbol)
-                if heatmap is not None:
-                    heatmap._take(event)
-            elif type(event) is Gap:
-                for heatmap in self.maps.values():
-                    heatmap._take(event)
-
-    def map_of(self, symbol: str) -> HeatMap | None:
-        """The symbol's HeatMap, made when it is new; None where it is not among the wanted."""
-        heatmap = self.maps.get(symbol)
-        if heatmap is None and self._wanted is None:
-            heatmap = self.maps[symbol] = HeatMap(symbol, self.config, **self._options)
-            heatmap.is_seeding = self.is_seeding
-            self._share_columns()
-        return heatmap
-
-    def _share_columns(self) -> None:
-        """Many symbols share the memory of a few: some 25 MB each for `FULL_SYMBOLS` of them, in all."""
-        count = len(self.maps)
-        if count > FULL_SYMBOLS and count.bit_count() == 1:  # at 16, 32, 64 …
-            self._share = FULL_SYMBOLS / (2 * count)
-            for heatmap in self.maps.values():
-                heatmap.keep(self._share)
-        elif self._share < 1.0:
-            next(reversed(self.maps.values())).keep(self._share)
-
-    def advance(self, now: int) -> None:
-        """Let time pass for every symbol."""
-        for heatmap in self.maps.values():
-            heatmap.advance(now)
-
-    def finish(self) -> None:
-        """The end of the input, for every symbol."""
-        for heatmap in self.maps.values():
-            heatmap.finish()

@@ -12,7 +12,8 @@ import trio
 
 from wld.terminal import Line, Role
 from wld_heatmap.evaluation import judge
-from wld_heatmap.history import LiquidationMark, Radar
+from wld_heatmap.history import LiquidationMark
+from wld_heatmap.radar import Radar
 from wld_heatmap.view import mark_spans
 
 HEALTH_INTERVAL_S = 30.0

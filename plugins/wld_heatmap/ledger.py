@@ -6,6 +6,7 @@ own time, flow or learning (model).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import erf, exp, floor, log, sqrt
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from wld_heatmap.config import HeatmapConfig
 
 Floats = npt.NDArray[np.float64]
 
+_TAIL = 8.5
 LONG, SHORT = 0, 1
 """First index of every per-side array."""
 
@@ -137,10 +139,14 @@ class Kernel(Struct, frozen=True):
     spread: Floats
 
 
+@lru_cache(maxsize=64)
 def make_kernel(
-    config: HeatmapConfig, width: float, is_long: bool, leverages: Floats, rules: Rules, tier: int = 0
+    config: HeatmapConfig, width: float, is_long: bool, leverages: tuple[float, ...], rules: Rules, tier: int = 0
 ) -> Kernel:
-    """The kernel of one side for entries in one margin tier; each row sums to 1, all of it on the side's own side."""
+    """The kernel of one side for entries in one margin tier; each row sums to 1, all of it on the side's own side.
+
+    Symbols of one set of rules share it: do not write to it.
+    """
     limit, margin, most, deduction = rules.tiers[tier]
     value = limit if np.isfinite(limit) else 1.0
     if tier and np.isfinite(limit):
@@ -151,7 +157,7 @@ def make_kernel(
     edges = np.arange(0, count + 1) * width
     rows = []
     for leverage in leverages:
-        leverage = min(float(leverage), most)
+        leverage = min(leverage, most)
         ratio = trigger_ratio(is_long, leverage, margin, config.formula, deduction / value)
         distance = max(abs(log(ratio)) if ratio > 0 else reach, width) if (ratio < 1) == is_long else width
         row = np.zeros(count)
@@ -159,7 +165,7 @@ def make_kernel(
             (1.0 - config.wide_share, max(width, config.narrow_smear / leverage)),
             (config.wide_share, max(width, config.wide_smear / leverage)),
         ):
-            cdf = np.array([0.5 * (1.0 + erf((edge - distance) / (sigma * sqrt(2.0)))) for edge in edges])
+            cdf = _normal_cdf(np.asarray((edges - distance) / sigma, np.float64))
             part = np.diff(cdf)
             inside = part.sum()
             # What lies beyond the range is dropped (out of sight); what lies before the entry is spread over the rest.
@@ -171,6 +177,15 @@ def make_kernel(
     if is_long:
         return Kernel(-count + 1, np.ascontiguousarray(spread[:, ::-1]))
     return Kernel(0, spread)
+
+
+def _normal_cdf(x: Floats) -> Floats:
+    """Of rising standard normal values; beyond `_TAIL` it is 0 or 1 to the last bit of a double."""
+    low, high = np.searchsorted(x, (-_TAIL, _TAIL)).tolist()
+    cdf = np.zeros(len(x))
+    cdf[low:high] = [0.5 * (1.0 + erf(z)) for z in (x[low:high] / sqrt(2.0)).tolist()]
+    cdf[high:] = 1.0
+    return cdf
 
 
 class Ledger:

@@ -17,9 +17,10 @@ import numpy as np
 
 from wld import Event, TapeError, WldError, open_tape
 from wld_heatmap.evaluation import Scorer
-from wld_heatmap.history import HeatMap, Radar
+from wld_heatmap.history import HeatMap
 from wld_heatmap.ledger import Grid, Ledger
 from wld_heatmap.model import HeatModel
+from wld_heatmap.radar import Radar
 
 KINDS = ("trade", "ticker", "liquidation", "gap", "instrument")
 """What the model takes of a tape; the books are not decoded."""

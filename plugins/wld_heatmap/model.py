@@ -197,7 +197,7 @@ class HeatModel:
         if key not in self._kernels:
             assert self.grid is not None
             self._kernels[key] = make_kernel(
-                self.config, self.grid.width, side == LONG, self.leverages, self.rules, tier
+                self.config, self.grid.width, side == LONG, tuple(self.leverages.tolist()), self.rules, tier
             )
         return self._kernels[key]
 

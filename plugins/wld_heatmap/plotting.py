@@ -13,8 +13,9 @@ import numpy as np
 
 from wld import ConfigError, PositionSide, TapeDamaged, Trade, WldError, open_tape
 from wld_heatmap.assessment import symbols_of
+from wld_heatmap.column import Column
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.history import Column, HeatMap
+from wld_heatmap.history import HeatMap
 from wld_heatmap.memory import KINDS, chunks
 
 WIDTHS_S = (1, 2, 5, 10, 15, 20, 30, 60)

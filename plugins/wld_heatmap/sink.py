@@ -10,9 +10,9 @@ import trio
 
 from wld import ConfigError, SinkContext, Subscription, TapeError, WldError
 from wld_heatmap.config import HeatmapConfig, check
-from wld_heatmap.history import Radar
 from wld_heatmap.keeper import Keeper
 from wld_heatmap.memory import load_history, load_state, pack_state, write_state
+from wld_heatmap.radar import Radar
 from wld_heatmap.view import FOOTER, HELP, HeatPane, Panels, Selection
 
 _log = logging.getLogger("wld.heatmap")

@@ -1,108 +1,113 @@
-"""Owns how the columns of one read reach the states of their symbols, without its events being made. Pure."""
+"""Owns how the columns of many reads reach the states of their symbols, without their events being made. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
 
-from wld import ABSENT, BookInvalid, BookSnapshot, Liquidation, OrderBook
-from wld.tables import TICKER_PLACE, Tables
-from wld_telemetry.state import Telemetry
+from wld import ABSENT, BookInvalid, BookSnapshot, OrderBook
+from wld.reads import Joined
+from wld.tables import BACKFILLED, BUY, TICKER_PLACE, Columns, Ints, book_event
+from wld_telemetry.state import BUCKET, MINUTE, Telemetry
 
+READING = {
+    "trades": ("price", "size", "flags"),
+    "books": (
+        "is_snapshot", "depth", "update_id", "sequence", "event_time", "sent_time", "bid_count", "ask_count",
+        "level_price", "level_size",
+    ),
+    "tickers": ("tick_direction", "values"),
+    "liquidations": ("is_long", "size", "bankruptcy_price", "event_time", "sent_time"),
+}  # fmt: skip
+"""The columns that are read."""
 _QUOTED = [TICKER_PLACE[name] for name in ("open_interest", "mark_price", "index_price", "last_price")]
 
 
-def apply_tables(tables: Tables, states: Mapping[str, Telemetry]) -> list[Liquidation] | None:
-    """Give each state what `Telemetry.apply` would have given it, event by event; the liquidations among them.
-
-    None, and nothing is applied, where it has to go event by event: a gap or the like, and the first sight of a symbol
-    (the first ones to come keep books).
-    """
-    by_row = tables.row_tickers()
-    found = {i: states.get(tables.symbols[i]) for i in tables.present()}
-    if by_row is None or None in found.values() or any(ticker.symbol not in states for _, ticker in by_row):
-        return None
-    known = {i: state for i, state in found.items() if state is not None}
-    for state in known.values():
-        state.begin(tables.receive_time)
-    _apply_trades(tables, known)
-    _apply_books(tables, known)
-    _apply_tickers(tables, known)
-    for _, ticker in by_row:
-        states[ticker.symbol].apply(ticker)
-    liquidations = tables.liquidation_events()
-    for event in liquidations:
-        states[event.symbol].apply(event)
-    return liquidations
-
-
-def _apply_trades(tables: Tables, states: Mapping[int, Telemetry]) -> None:
-    trades = tables.trades
-    if trades is None:
-        return
-    runs: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for i, *trade in zip(*(trades[name].tolist() for name in ("symbol", "price", "size", "flags")), strict=True):
-        runs[i].append(tuple(trade))
-    for i, run in runs.items():
-        states[i].apply_trades(run, tables.receive_time)
+def apply_trades(reads: Joined, trades: Columns, states: Mapping[str, Telemetry]) -> None:
+    """Sum the flow of each symbol and bucket of time, and note each last price."""
+    flags = trades["flags"]
+    sums: dict[tuple[int, int], list[int]] = {}
+    for i, price, size, is_buy, time in zip(
+        trades["symbol"].tolist(), trades["price"].tolist(), trades["size"].tolist(), (flags & BUY).tolist(),
+        (trades["receive_time"] // BUCKET).tolist(), strict=True,
+    ):  # fmt: skip
+        found = sums.get((i, time))
+        if found is None:
+            found = sums[i, time] = [0, 0, 0, 0]
+        if is_buy:
+            found[0] += price * size
+            found[2] += 1
+        else:
+            found[1] += price * size
+            found[3] += 1
+    for (i, time), amounts in sums.items():
+        states[reads.symbols[i]].add_flow(time * BUCKET, *amounts)
+    for i, row in reads.last(trades, flags & BACKFILLED == 0).items():
+        states[reads.symbols[i]].traded(int(trades["price"][row]), int(trades["receive_time"][row]))
 
 
-def _apply_tickers(tables: Tables, states: Mapping[int, Telemetry]) -> None:
-    tickers = tables.tickers
-    if tickers is None:
-        return
-    symbols, values = tickers["symbol"].tolist(), tickers["values"]
-    for i, quoted in zip(symbols, values[:, _QUOTED].tolist(), strict=True):
-        states[i].quote(tables.receive_time, *(None if value == ABSENT else value for value in quoted))
-    for i, row in {i: row for row, i in enumerate(symbols)}.items():
-        states[i].keep_ticker(int(tickers["tick_direction"][row]), values[row].copy())
+def apply_tickers(reads: Joined, tickers: Columns, states: Mapping[str, Telemetry]) -> None:
+    """Keep each last ticker, and what is noted of every one."""
+    symbols, times, values = tickers["symbol"], tickers["receive_time"], tickers["values"]
+    quoted = values[:, _QUOTED]
+    last = reads.last(tickers)
+    is_plain = times[0] // MINUTE == times[-1] // MINUTE and not (quoted == ABSENT).any()
+    # Of what is complete and of one minute only the last is kept.
+    rows = list(last.values()) if is_plain else list(range(len(symbols)))
+    for i, time, numbers in zip(symbols[rows].tolist(), times[rows].tolist(), quoted[rows].tolist(), strict=True):
+        states[reads.symbols[i]].quote(time, *(None if value == ABSENT else value for value in numbers))
+    kept = values[list(last.values())]
+    for (i, row), ticker in zip(last.items(), kept, strict=True):
+        states[reads.symbols[i]].keep_ticker(int(tickers["tick_direction"][row]), ticker)
 
 
-def _apply_books(tables: Tables, states: Mapping[int, Telemetry]) -> None:
-    books = tables.books
-    if books is None:
-        return
+def apply_books(reads: Joined, books: Columns, states: Mapping[str, Telemetry]) -> None:
+    """Bring each book that is kept up to its last event."""
     symbols = books["symbol"]
-    kept = {i: book for i in set(symbols.tolist()) if (book := states[i].book) is not None}
+    here = np.flatnonzero(np.bincount(symbols)).tolist()
+    kept = {i: book for i in here if (book := states[reads.symbols[i]].book) is not None}
     if not kept:
         return
-    last = {int(symbols[row]): int(row) for row in np.flatnonzero(books["is_snapshot"])}
+    last = reads.last(books, books["is_snapshot"] != 0)
     is_taken = np.ones(len(symbols), np.bool_)
     for i in last.keys() & kept.keys():  # whatever came before it is gone
         is_taken[: last[i] + 1] &= symbols[: last[i] + 1] != i
-        _apply_snapshot(kept[i], tables, last[i])
+        event = book_event(books, last[i], reads.symbols[i], int(books["receive_time"][last[i]]))
+        assert isinstance(event, BookSnapshot)
+        kept[i].apply(event)
     depths = np.full(int(symbols.max()) + 1, -1)
     depths[list(kept)] = [-1 if book.depth is None else book.depth for book in kept.values()]
     is_taken &= books["depth"] == depths[symbols]
-    if not is_taken.any():
+    rows = np.flatnonzero(is_taken)
+    if not len(rows):
         return
     # Each book's deltas together, and of their levels the bids, then the asks; the order among them stays.
     counts = np.column_stack((books["bid_count"], books["ask_count"]))
     sides = np.repeat(np.column_stack((2 * symbols, 2 * symbols + 1)), counts.ravel())
     levels = np.flatnonzero(np.repeat(is_taken, counts.sum(1)))
-    narrow = np.uint16 if len(tables.symbols) < 1 << 15 else np.int64  # words of 16 bits are sorted by their digits
+    narrow = np.uint16 if len(reads.symbols) < 1 << 15 else np.int64  # words of 16 bits are sorted by their digits
     levels = levels[np.argsort(sides[levels].astype(narrow), kind="stable")]
-    rows = np.flatnonzero(is_taken)
-    rows = rows[np.argsort(symbols[rows], kind="stable")]
+    rows = rows[np.argsort(symbols[rows].astype(narrow), kind="stable")]
     ids, prices, sizes = books["update_id"][rows], books["level_price"][levels], books["level_size"][levels]
-    here, starts = np.unique(symbols[rows], return_index=True)
-    edges = np.searchsorted(sides[levels], np.column_stack((2 * here, 2 * here + 1, 2 * here + 2))).tolist()
+    owners = symbols[rows]
+    starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+    found = owners[starts]
+    edges = np.searchsorted(sides[levels], np.column_stack((2 * found, 2 * found + 1, 2 * found + 2))).tolist()
     ends = [*starts[1:].tolist(), len(rows)]
-    for i, start, end, (low, middle, high) in zip(here.tolist(), starts.tolist(), ends, edges, strict=True):
-        sequence = int(books["sequence"][rows[end - 1]])
-        book = kept[i]
-        with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
-            book.apply_run(
-                ids[start:end], book.depth or 0,
-                (prices[low:middle], sizes[low:middle]), (prices[middle:high], sizes[middle:high]),
-                sequence=None if sequence == ABSENT else sequence, receive_time=tables.receive_time,
-            )  # fmt: skip
+    for i, start, end, (low, middle, high) in zip(found.tolist(), starts.tolist(), ends, edges, strict=True):
+        latest = rows[end - 1]
+        _apply_run(
+            kept[i], ids[start:end], (prices[low:middle], sizes[low:middle]), (prices[middle:high], sizes[middle:high]),
+            int(books["sequence"][latest]), int(books["receive_time"][latest]),
+        )  # fmt: skip
 
 
-def _apply_snapshot(book: OrderBook, tables: Tables, row: int) -> None:
-    event = tables.book_event(row)
-    assert isinstance(event, BookSnapshot)
-    book.apply(event)
+def _apply_run(
+    book: OrderBook, ids: Ints, bids: tuple[Ints, Ints], asks: tuple[Ints, Ints], sequence: int, time: int
+) -> None:
+    with suppress(BookInvalid):  # the gap beside it says so; the next snapshot mends it
+        book.apply_run(
+            ids, book.depth or 0, bids, asks, sequence=None if sequence == ABSENT else sequence, receive_time=time
+        )

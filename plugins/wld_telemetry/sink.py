@@ -41,9 +41,9 @@ class TelemetrySink:
     """Consumes batches into `Telemetry` states, one a symbol; draws nothing without a screen."""
 
     def __init__(self, config: TelemetryConfig, context: SinkContext) -> None:
-        self.feed = Feed()
-        self._running = Running(context, self.feed)
         self._screen = context.screen
+        self.feed = Feed(self._tell if self._screen is not None else None)
+        self._running = Running(context, self.feed)
         if self._screen is not None:
             self._hang(config.groups)
 
@@ -57,8 +57,7 @@ class TelemetrySink:
 
     def take(self, events: Iterable[Event]) -> None:
         """Take events of any symbols."""
-        for liquidation in self.feed.take(events):
-            self._tell(liquidation)
+        self.feed.take(events)
 
     def _tell(self, event: Liquidation) -> None:
         """A liquidation on the event tape, unless the heat map tells it with its percentile."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from wld import (
     Ticker,
     Trade,
 )
-from wld.tables import BACKFILLED, BUY, ticker_of
+from wld.tables import ticker_of
 from wld.terminal import numbers
 
 Row64 = npt.NDArray[np.int64]
@@ -47,7 +47,8 @@ BAND = 0.0025
 TICKER_INTERVAL = SECOND
 BOOK_INTERVAL = SECOND
 TRADE_INTERVAL = 5 * SECOND
-_BUCKET = 5 * SECOND
+BUCKET = 5 * SECOND
+_E16 = SCALE * SCALE
 _MINUTES = 24 * 60
 
 
@@ -71,44 +72,47 @@ class Group(NamedTuple):
 
 
 class _Sums:
-    """Amounts summed in buckets of time, for windows that end now. Two sides, a count each."""
+    """Amounts, 1e-16 USDT, summed in buckets of time for windows that end now. Two sides, a count each. Whole numbers:
+    however a stream is cut, the sums are the same.
+    """
 
     def __init__(self, bucket: int, keep: int) -> None:
         self._bucket = bucket
         self._keep = keep
-        self._sums: deque[list[float]] = deque()
+        self._sums: deque[list[int]] = deque()
         self._added = 0
         self._memo: dict[int, tuple[tuple[int, int], tuple[float, float, int, int]]] = {}
 
-    def add(self, time: int, amounts: Iterable[tuple[float, bool]]) -> None:
-        """Add (amount, whether it is the first side's), all of one time."""
+    def add(self, time: int, first: int, second: int, count: int, other: int) -> None:
+        """Add what came at one time: each side's amount and how many that was."""
         start = time - time % self._bucket
         self._added += 1
         if not self._sums or self._sums[-1][0] < start:
-            self._sums.append([start, 0.0, 0.0, 0, 0])
+            self._sums.append([start, 0, 0, 0, 0])
             while self._sums and self._sums[0][0] < start - self._keep:
                 self._sums.popleft()
         entry = self._sums[-1]
-        for amount, is_first in amounts:
-            entry[1 if is_first else 2] += amount
-            entry[3 if is_first else 4] += 1
+        entry[1] += first
+        entry[2] += second
+        entry[3] += count
+        entry[4] += other
 
     def window(self, now: int, length: int) -> tuple[float, float, int, int]:
         """(amount of the first side, of the second, counts of both) of the last `length` ns, to a bucket."""
         key = (now // self._bucket, self._added)
         if length in self._memo and self._memo[length][0] == key:
             return self._memo[length][1]
-        first = second = 0.0
-        count = other = 0
+        first = second = count = other = 0
         for entry in reversed(self._sums):
             if entry[0] <= now - length:
                 break
             first += entry[1]
             second += entry[2]
-            count += int(entry[3])
-            other += int(entry[4])
-        self._memo[length] = (key, (first, second, count, other))
-        return first, second, count, other
+            count += entry[3]
+            other += entry[4]
+        found = first / _E16, second / _E16, count, other
+        self._memo[length] = (key, found)
+        return found
 
 
 class LiquidationSeen(NamedTuple):
@@ -135,9 +139,8 @@ class Telemetry:
         self.liquidations: deque[LiquidationSeen] = deque(maxlen=50)
         self.largest: LiquidationSeen | None = None
         self.gaps: dict[str, int] = {}
-        self.cvd = 0.0
-        """Taker buys less taker sells since the start, USDT."""
-        self._flow = _Sums(_BUCKET, 6 * MINUTE)
+        self._cvd = 0
+        self._flow = _Sums(BUCKET, 6 * MINUTE)
         self._hour_flow = _Sums(MINUTE, HOUR + MINUTE)
         self._liquidated = _Sums(MINUTE, DAY)
         self._interest: deque[tuple[int, float]] = deque(maxlen=_MINUTES // 10)
@@ -152,19 +155,26 @@ class Telemetry:
         received = event.receive_time
         if not isinstance(event, Gap):
             self.begin(received)
-        if isinstance(event, Trade):
-            flags = BUY * (event.aggressor_side is AggressorSide.BUY) | BACKFILLED * event.is_backfilled
-            self.apply_trades([(event.price, event.size, flags)], received)
-        elif isinstance(event, BookDelta | BookSnapshot):
+        if isinstance(event, BookDelta | BookSnapshot):
             self._levels(event)
+        elif isinstance(event, Trade):
+            amount = event.price * event.size
+            if event.aggressor_side is AggressorSide.BUY:
+                self.add_flow(received, amount, 0, 1, 0)
+            else:
+                self.add_flow(received, 0, amount, 0, 1)
+            if not event.is_backfilled:
+                self.traded(event.price, received)
         elif isinstance(event, Ticker):
             self.quote(received, event.open_interest, event.mark_price, event.index_price, event.last_price)
             self._ticker = event
         elif isinstance(event, Liquidation):
-            notional = event.size / SCALE * (event.bankruptcy_price / SCALE)
+            amount = event.size * event.bankruptcy_price
+            notional = amount / _E16
             seen = LiquidationSeen(received, event.position_side, notional, event.bankruptcy_price)
             self.liquidations.append(seen)
-            self._liquidated.add(received, [(notional, event.position_side is PositionSide.LONG)])
+            is_long = event.position_side is PositionSide.LONG
+            self._liquidated.add(received, is_long * amount, (not is_long) * amount, is_long, not is_long)
             if self.largest is None or notional > self.largest.notional:
                 self.largest = seen
         elif isinstance(event, Gap):
@@ -179,23 +189,26 @@ class Telemetry:
         if self.first_time is None:
             self.first_time = time
 
-    def apply_trades(self, trades: Sequence[tuple[int, int, int]], time: int) -> None:
-        """Take trades that came at one time: price, size, flags (`wld.tables`)."""
-        amounts = [(size / SCALE * (price / SCALE), flags & BUY != 0) for price, size, flags in trades]
-        self._flow.add(time, amounts)
-        self._hour_flow.add(time, amounts)
-        for notional, is_buy in amounts:
-            self.cvd += notional if is_buy else -notional
+    def add_flow(self, time: int, buys: int, sells: int, buy_count: int, sell_count: int) -> None:
+        """Take sums of taker trades, 1e-16 USDT, that came within one `BUCKET` of time."""
+        self._flow.add(time, buys, sells, buy_count, sell_count)
+        self._hour_flow.add(time, buys, sells, buy_count, sell_count)
+        self._cvd += buys - sells
         minute = time - time % MINUTE
         if self._cvds and self._cvds[-1][0] == minute:
             self._cvds[-1] = (minute, self.cvd)
         else:
             self._cvds.append((minute, self.cvd))
-        for price, _, flags in reversed(trades):
-            if not flags & BACKFILLED:
-                self.last_price = price
-                self.trade_time = time
-                break
+
+    @property
+    def cvd(self) -> float:
+        """Taker buys less taker sells since the start, USDT."""
+        return float(self._cvd / _E16)
+
+    def traded(self, price: int, time: int) -> None:
+        """The last trade that was not late."""
+        self.last_price = price
+        self.trade_time = time
 
     def _levels(self, event: BookDelta | BookSnapshot) -> None:
         book = self.book

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.history import HeatMap, Radar
+from wld_heatmap.history import HeatMap
+from wld_heatmap.radar import Radar
 
 import wld
 from tests.columns import as_read
@@ -82,9 +83,12 @@ def test_a_cold_start_says_what_it_does_not_know() -> None:
     assert any("cold start" in note for note in demo_map(3.0).health.notes)
 
 
-@pytest.mark.parametrize("few", [0, 40])
-def test_a_batch_of_columns_gives_the_same_heat_as_its_events(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wld_heatmap.history.FEW", few)
+@pytest.mark.parametrize(("few", "many"), [(0, 1), (0, 100), (200, 100)])
+def test_a_batch_of_columns_gives_the_same_heat_as_its_events(
+    few: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wld.reads.FEW", few)
+    monkeypatch.setattr("wld_heatmap.radar.MANY", many)
     rows, columns = Radar(), Radar()
     for _, group in itertools.groupby(market(6, gap_at=3.0), key=lambda e: e.receive_time // SECOND):
         second = list(group)
@@ -105,7 +109,10 @@ def test_a_batch_of_columns_gives_the_same_heat_as_its_events(few: int, monkeypa
         assert [c.has_gap for c in one.columns] == [c.has_gap for c in two.columns]
 
 
-def test_block_trades_and_backfill_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [1, 1000])
+def test_block_trades_and_backfill_in_columns(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wld.reads.FEW", 0)
+    monkeypatch.setattr("wld_heatmap.radar.MANY", many)
     events = [e for e in market(1) if not isinstance(e, wld.Instrument)]
     last = events[-1].receive_time
     flagged = [
@@ -114,13 +121,14 @@ def test_block_trades_and_backfill_in_columns(monkeypatch: pytest.MonkeyPatch) -
         ) if isinstance(e, wld.Trade) else msgspec.structs.replace(e, receive_time=last)
         for i, e in enumerate(events)
     ]  # fmt: skip
-    rows, columns = HeatMap(SYMBOL), HeatMap(SYMBOL)
-    rows.apply(flagged)
-    columns.apply(as_read(flagged, (SYMBOL,)))
-    assert rows.model.step is not None
-    assert columns.model.step is not None
-    assert rows.model.step.flow == columns.model.step.flow
-    assert rows.model.step.late == columns.model.step.late
+    both = Radar(), Radar()
+    both[0].apply(flagged)
+    both[1].apply(as_read(flagged, (SYMBOL,)))
+    steps = [radar.maps[SYMBOL].model.step for radar in both]
+    assert steps[0] is not None
+    assert steps[1] is not None
+    assert steps[0].late
+    assert steps[0] == steps[1]
 
 
 def test_a_symbol_switch_is_a_ledger_each() -> None:

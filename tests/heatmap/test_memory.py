@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.evaluation import SERIES
-from wld_heatmap.history import Radar
 from wld_heatmap.memory import load_history, load_state, pack_state, save_state, write_state
+from wld_heatmap.radar import Radar
 
 import wld
 

@@ -150,7 +150,7 @@ def test_a_kernel_spreads_exactly_one_unit_on_the_sides_own_side() -> None:
     config, rules = HeatmapConfig(), rules_of(INSTRUMENT, HeatmapConfig())
     leverages, _ = leverage_tiers(config, 50.0)
     for is_long in (True, False):
-        kernel = make_kernel(config, 0.0005, is_long, leverages, rules)
+        kernel = make_kernel(config, 0.0005, is_long, tuple(leverages.tolist()), rules)
         total = kernel.spread.sum(axis=1)
         assert (total <= 1 + 1e-9).all()
         assert (total[leverages >= 5] > 0.95).all()

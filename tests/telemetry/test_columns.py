@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from wld_heatmap import Radar
 from wld_telemetry import Feed, Telemetry
 from wld_web import Web, WebConfig
 
@@ -89,50 +91,71 @@ def known(state: Telemetry) -> dict[str, Any]:
 def facts_known(facts: Facts) -> dict[str, Any]:
     """Everything that facts hold."""
     each = {s: {name: getattr(facts.of(s), name) for name in facts.of(s).__slots__} for s in facts.symbols}
-    return {**vars(facts), "_symbols": each}
+    return {name: value for name, value in vars(facts).items() if name != "_reads"} | {"_symbols": each}
 
 
 def in_columns(reads: Sequence[list[wld.Event]]) -> list[wld.Batch]:
     return [as_read(read, SYMBOLS) for read in reads]
 
 
-@settings(deadline=None, max_examples=60)
-@given(READS, st.sampled_from((1, 250)))
-def test_telemetry_of_columns_is_telemetry_of_events(reads: list[list[wld.Event]], many: int) -> None:
+@contextmanager
+def crossings(few: int, many: int = 250) -> Iterator[None]:
+    """Fewer events than `few` go one by one; a price told `many` times is looked up first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wld.book._MANY", many)  # both ways to find the last word on a price
-        _compare(reads)
+        patch.setattr("wld.reads.FEW", few)
+        patch.setattr("wld.book._MANY", many)
+        yield
 
 
-def _compare(reads: list[list[wld.Event]]) -> None:
-    one, two = Feed(), Feed()
-    for read, batch in zip(reads, in_columns(reads), strict=True):
-        one.take(read)
-        two.take(batch)
-        assert list(one.states) == list(two.states)
-        for symbol, state in one.states.items():
-            assert known(state) == known(two.states[symbol])
+LOOKS = st.sampled_from((1, 2, 100))
+"""After how many reads somebody looks."""
 
 
-@settings(deadline=None, max_examples=60)
-@given(READS)
-def test_facts_of_columns_are_facts_of_events(reads: list[list[wld.Event]]) -> None:
-    one, two = Facts(SYMBOLS[1:]), Facts(SYMBOLS[1:])
-    for read, batch in zip(reads, in_columns(reads), strict=True):
-        one.apply(read)
-        two.apply(batch)
-        assert facts_known(one) == facts_known(two)
+@settings(deadline=None, max_examples=80)
+@given(READS, st.sampled_from((0, 40)), st.sampled_from((1, 250)), LOOKS)
+def test_telemetry_of_columns_is_telemetry_of_events(
+    reads: list[list[wld.Event]], few: int, many: int, looks: int
+) -> None:
+    with crossings(few, many):
+        one, two = Feed(), Feed()
+        for number, (read, batch) in enumerate(zip(reads, in_columns(reads), strict=True), 1):
+            one.take(read)
+            two.take(batch)
+            if number % looks == 0 or number == len(reads):
+                assert list(one.states) == list(two.states)
+                for symbol, state in one.states.items():
+                    assert known(state) == known(two.states[symbol])
+
+
+@settings(deadline=None, max_examples=80)
+@given(READS, st.sampled_from((0, 40)), LOOKS)
+def test_facts_of_columns_are_facts_of_events(reads: list[list[wld.Event]], few: int, looks: int) -> None:
+    with crossings(few):
+        one, two = Facts(SYMBOLS[1:]), Facts(SYMBOLS[1:])
+        for number, (read, batch) in enumerate(zip(reads, in_columns(reads), strict=True), 1):
+            one.apply(read)
+            two.apply(batch)
+            if number % looks == 0 or number == len(reads):
+                assert one.symbols == two.symbols
+                assert facts_known(one) == facts_known(two)
 
 
 @settings(deadline=None, max_examples=20)
-@given(READS)
-@example(reads_of(19285, [1, 60, 5]))  # liquidations at the very edge of the heat map's grid
-def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.Event]]) -> None:
+@given(READS, st.sampled_from((0, 40)), LOOKS)
+@example(reads_of(19285, [1, 60, 5]), 0, 1)  # liquidations at the very edge of the heat map's grid
+def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.Event]], few: int, looks: int) -> None:
     pytest.importorskip("hypercorn")
+    with crossings(few):
+        compare_web(reads, looks)
+
+
+def compare_web(reads: list[list[wld.Event]], looks: int) -> None:
     one, two = (Web(WebConfig(), make_context()) for _ in range(2))
-    for read, batch in zip(reads, in_columns(reads), strict=True):
+    for number, (read, batch) in enumerate(zip(reads, in_columns(reads), strict=True), 1):
         for web, given_ in ((one, wld.Batch(read)), (two, batch)):
             web.take(given_)
+        if number % looks and number < len(reads):
+            continue
         assert facts_known(one._facts) == facts_known(two._facts)
         assert set(one._radar.maps) == set(two._radar.maps)
         for symbol, heatmap in one._radar.maps.items():
@@ -145,8 +168,9 @@ def test_the_web_sink_knows_the_same_of_columns_and_events(reads: list[list[wld.
             assert known(one._feed.state(symbol)) == known(two._feed.state(symbol))
 
 
-def test_a_plain_read_of_known_symbols_makes_no_events() -> None:
-    sink, facts = Feed(), Facts()
+def test_plain_reads_make_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wld.reads.FEW", 0)
+    sink, facts, radar = Feed(), Facts(), Radar()
     first: list[wld.Event] = [
         wld.BookSnapshot("AAAUSDT", ((9, 1),), ((11, 1),), 1, None, TIME, None, TIME, 50),
         make_trade("AAAUSDT", time=TIME), make_ticker("AAAUSDT", time=TIME, last_price="1"),
@@ -156,12 +180,16 @@ def test_a_plain_read_of_known_symbols_makes_no_events() -> None:
         make_trade("AAAUSDT", time=TIME), make_ticker("AAAUSDT", time=TIME, last_price="2"),
         make_liquidation("AAAUSDT", time=TIME),
     ]  # fmt: skip
+    batches = []
     for read in (first, second):
         batch = as_read(read, SYMBOLS)
         sink.take(batch)
         facts.apply(batch)
-    assert batch._made is None
+        radar.apply(batch)
+        batches.append(batch)
+    assert radar.maps["AAAUSDT"].model.step is not None
     book = sink.states["AAAUSDT"].book
     assert book is not None
     assert book.bids() == [(8, 4)]
     assert facts.counts == {"publicTrade": 2, "orderbook": 2, "tickers": 2, "allLiquidation": 1}
+    assert [batch._made for batch in batches] == [None, None]

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from wld.batch import Batch
 from wld.events import BookDelta, BookSnapshot, Event, Gap, Instrument, Liquidation, Repair, Ticker, Trade
-from wld.tables import BACKFILLED, TICKER_PLACE, Tables
+from wld.reads import Joined, Reads
+from wld.tables import BACKFILLED, TICKER_PLACE, Columns, Ints
 from wld.terminal import numbers
 from wld.terminal.cells import Line, printable
 from wld.terminal.palette import Role
@@ -33,6 +35,12 @@ _QUOTED = {
 }  # fmt: skip
 """What a symbol's facts take over from its latest ticker, None too."""
 _LAST, _SENT = TICKER_PLACE["last_price"], TICKER_PLACE["sent_time"]
+_READING = {
+    "trades": ("price", "sent_time", "flags"), "books": ("sent_time",), "tickers": ("values",),
+    "liquidations": ("sent_time",),
+}  # fmt: skip
+"""The columns that are read, in the order of `TOPICS`."""
+Bools = npt.NDArray[np.bool_] | np.bool_
 
 
 class Note(NamedTuple):
@@ -107,10 +115,9 @@ class Facts:
 
     def __init__(self, symbols: Iterable[str] = ()) -> None:
         self._symbols: dict[str, SymbolFacts] = {symbol: SymbolFacts() for symbol in symbols}
-        self.receive_time: int | None = None
-        """Of the last message of any symbol, ns."""
-        self.counts: dict[str, int] = dict.fromkeys(TOPICS, 0)
-        """Messages by topic since the start."""
+        self._receive_time: int | None = None
+        self._counts: dict[str, int] = dict.fromkeys(TOPICS, 0)
+        self._reads = Reads(_READING, self._take_joined, self._take)
         self.gaps = 0
         self.version = 0
         """Rises with every batch: a frame is worth drawing when it did."""
@@ -120,10 +127,24 @@ class Facts:
     @property
     def symbols(self) -> list[str]:
         """Symbols, those that were asked for first."""
+        self._reads.flush()
         return list(self._symbols)
+
+    @property
+    def receive_time(self) -> int | None:
+        """Of the last message of any symbol, ns."""
+        self._reads.flush()
+        return self._receive_time
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages by topic since the start."""
+        self._reads.flush()
+        return self._counts
 
     def of(self, symbol: str) -> SymbolFacts:
         """The facts of a symbol; empty ones for one not seen yet."""
+        self._reads.flush()
         facts = self._symbols.get(symbol)
         return SymbolFacts() if facts is None else facts
 
@@ -138,83 +159,83 @@ class Facts:
 
     def lag_ms(self) -> float | None:
         """Median of the latest delays from the venue's push to here; its clock may differ from ours."""
+        self._reads.flush()
         if not self._lags:
             return None
         return sorted(self._lags)[len(self._lags) // 2] / 1e6
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Take a batch of events; one that holds columns is taken without making its events."""
+        """Take a batch of events; of one that holds columns none are made unless they are few."""
         self.version += 1
-        tables = events.tables if isinstance(events, Batch) else None
-        if tables is not None and self._take_tables(tables):
+        if isinstance(events, Batch):
+            self._reads.add(events)
             return
+        self._reads.flush()
         for event in events:
-            if isinstance(event, BookDelta | BookSnapshot):
-                self._touch(event, "orderbook")
-            elif isinstance(event, Trade):
-                facts = self._touch(event, "publicTrade")
-                facts.trade_time = event.receive_time
-                if not event.is_backfilled:
-                    facts.last_price = event.price
-            elif isinstance(event, Ticker):
-                self._ticker(event)
-            elif isinstance(event, Liquidation):
-                self._touch(event, "allLiquidation")
-            elif isinstance(event, Gap):
-                self._gap(event)
-            elif isinstance(event, Repair):
-                left = f", {event.remaining} still missing" if event.remaining else ""
-                self.note(event.receive_time, f"repaired: {event.recovered} came back{left}")
-            elif isinstance(event, Instrument):
-                self._facts(event.symbol).tick_size = event.tick_size
+            self._take(event)
 
-    def _take_tables(self, tables: Tables) -> bool:
-        """Take columns; False where they must go event by event: what is no column, and the first sight of a symbol,
-        because symbols stand in the order in which they came.
-        """
-        by_row = tables.row_tickers()
-        found = {i: self._symbols.get(tables.symbols[i]) for i in tables.present()}
-        for place, (_, ticker) in enumerate(by_row or ()):
-            found[-1 - place] = self._symbols.get(ticker.symbol)
-        if by_row is None or None in found.values():
-            return False
-        known = {i: facts for i, facts in found.items() if facts is not None}
-        received = self.receive_time = tables.receive_time
-        sent, price, symbol = np.full((3, tables.count), ABSENT)
-        kinds = (tables.trades, tables.books, tables.tickers, tables.liquidations)
-        for topic, columns in zip(TOPICS, kinds, strict=True):
+    def _take(self, event: Event) -> None:
+        if isinstance(event, BookDelta | BookSnapshot):
+            self._touch(event, "orderbook")
+        elif isinstance(event, Trade):
+            facts = self._touch(event, "publicTrade")
+            facts.trade_time = event.receive_time
+            if not event.is_backfilled:
+                facts.last_price = event.price
+        elif isinstance(event, Ticker):
+            self._ticker(event)
+        elif isinstance(event, Liquidation):
+            self._touch(event, "allLiquidation")
+        elif isinstance(event, Gap):
+            self._gap(event)
+        elif isinstance(event, Repair):
+            left = f", {event.remaining} still missing" if event.remaining else ""
+            self.note(event.receive_time, f"repaired: {event.recovered} came back{left}")
+        elif isinstance(event, Instrument):
+            self._facts(event.symbol).tick_size = event.tick_size
+
+    def _take_joined(self, reads: Joined) -> None:
+        for symbol in reads.present():
+            self._facts(symbol)
+        prices: dict[str, tuple[int, int]] = {}  # (number, price) of the last one
+        lags: list[tuple[int, int]] = []  # (number, ns)
+        for topic, kind in zip(TOPICS, _READING, strict=True):
+            columns = reads.kinds.get(kind)
             if columns is None:
                 continue
-            places = columns["number"]
-            self.counts[topic] += len(places)
-            symbol[places] = columns["symbol"]
-            for i in set(columns["symbol"].tolist()):
-                known[i].receive_time = known[i].seen[topic] = received
-            if topic == "publicTrade":
-                is_late = columns["flags"] & BACKFILLED != 0
-                sent[places] = np.where(is_late, ABSENT, columns["sent_time"])
-                price[places] = np.where(is_late, ABSENT, columns["price"])
-                for i in set(columns["symbol"].tolist()):
-                    known[i].trade_time = received
-            elif topic == "tickers":
-                sent[places], price[places] = columns["values"][:, _SENT], columns["values"][:, _LAST]
-                latest = {i: row for row, i in enumerate(columns["symbol"].tolist())}
-                for i, row in latest.items():
-                    known[i].quote(columns["values"][row].tolist(), received)
-            else:
-                sent[places] = columns["sent_time"]
-        for place, (number, ticker) in enumerate(by_row):
-            self.counts["tickers"] += 1
-            facts = known[-1 - place]
-            facts.receive_time = facts.seen["tickers"] = received
-            facts.quote(ticker, received)
-            sent[number], price[number] = _or_absent(ticker.sent_time), _or_absent(ticker.last_price)
-            symbol[number] = -1 - place
-        has_price = price != ABSENT
-        for i, last in zip(symbol[has_price].tolist(), price[has_price].tolist(), strict=True):
-            known[i].last_price = last
-        self._lags.extend((received - sent[sent != ABSENT][-_LAGS:]).tolist())
-        return True
+            times, numbers_ = columns["receive_time"], columns["number"]
+            self._counts[topic] += len(times)
+            for i, row in reads.last(columns).items():
+                ticker = columns["values"][row].tolist() if topic == "tickers" else None
+                self._see(reads.symbols[i], topic, int(times[row]), ticker)
+            sent, price, is_told = _told(topic, columns)
+            if price is not None:
+                for i, row in reads.last(columns, is_told & (price != ABSENT)).items():
+                    symbol, found = reads.symbols[i], (int(numbers_[row]), int(price[row]))
+                    prices[symbol] = max(found, prices.get(symbol, found))
+            rows = np.flatnonzero(is_told & (sent != ABSENT))[-_LAGS:]
+            lags += zip(numbers_[rows].tolist(), (times[rows] - sent[rows]).tolist(), strict=True)
+        for number, ticker in reads.tickers:
+            self._counts["tickers"] += 1
+            self._see(ticker.symbol, "tickers", ticker.receive_time, ticker)
+            if ticker.last_price is not None:
+                found = (number, ticker.last_price)
+                prices[ticker.symbol] = max(found, prices.get(ticker.symbol, found))
+            if ticker.sent_time is not None:
+                lags.append((number, ticker.receive_time - ticker.sent_time))
+        for symbol, (_, last_price) in prices.items():
+            self._symbols[symbol].last_price = last_price
+        self._lags.extend(lag for _, lag in sorted(lags)[-_LAGS:])
+
+    def _see(self, symbol: str, topic: str, time: int, ticker: Ticker | Sequence[int] | None) -> None:
+        facts = self._symbols[symbol]
+        facts.seen[topic] = time
+        facts.receive_time = max(facts.receive_time, time)
+        self._receive_time = max(self._receive_time or time, time)
+        if topic == "publicTrade":
+            facts.trade_time = time
+        elif ticker is not None:
+            facts.quote(ticker, time)
 
     def _facts(self, symbol: str) -> SymbolFacts:
         facts = self._symbols.get(symbol)
@@ -225,8 +246,8 @@ class Facts:
     def _touch(self, event: BookDelta | BookSnapshot | Trade | Ticker | Liquidation, topic: str) -> SymbolFacts:
         facts = self._facts(event.symbol)
         received = event.receive_time
-        facts.receive_time = facts.seen[topic] = self.receive_time = received
-        self.counts[topic] += 1
+        facts.receive_time = facts.seen[topic] = self._receive_time = received
+        self._counts[topic] += 1
         is_late = isinstance(event, Trade) and event.is_backfilled
         if event.sent_time is not None and not is_late:
             self._lags.append(received - event.sent_time)
@@ -266,8 +287,13 @@ class Facts:
         return ("LIVE" if lag is None else f"LIVE {lag:.0f}ms"), False
 
 
-def _or_absent(value: int | None) -> int:
-    return ABSENT if value is None else value
+def _told(topic: str, columns: Columns) -> tuple[Ints, Ints | None, Bools]:
+    """(when each was sent, its price where it has one, whether it tells of now: trades that came late do not)."""
+    if topic == "tickers":
+        return columns["values"][:, _SENT], columns["values"][:, _LAST], np.True_
+    if topic == "publicTrade":
+        return columns["sent_time"], columns["price"], columns["flags"] & BACKFILLED == 0
+    return columns["sent_time"], None, np.True_
 
 
 def status_line(facts: Facts, symbol: str, now: int, *, clock: str) -> str:

@@ -8,7 +8,9 @@ from msgspec import Struct
 
 from wld import PositionSide
 from wld.terminal import View
-from wld_heatmap.history import HeatMap, Radar, TierFilter, Zone
+from wld_heatmap.column import TierFilter
+from wld_heatmap.history import HeatMap, Zone
+from wld_heatmap.radar import Radar
 from wld_heatmap.view.marks import Marks
 from wld_heatmap.view.timeline import SECOND
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from wld_heatmap.history import Column, HeatMap
+from wld_heatmap.column import Column
+from wld_heatmap.history import HeatMap
 
 SECOND = 1_000_000_000
 SNAPSHOTS = 600
