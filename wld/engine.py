@@ -21,7 +21,7 @@ from wld.config import DEFAULT_SYMBOLS, Config, ScreenConfig, sink_settings, sug
 from wld.errors import ConfigError, PluginError
 from wld.health import Keeper
 from wld.hookspecs import SinkContext, Source, SourceContext
-from wld.isolation import IsolatedSink
+from wld.isolation import load_isolated
 from wld.positions import Positions
 from wld.service import Service, SinkEntry
 from wld.shards import parse_shard, shard_folder, shard_symbols
@@ -46,8 +46,8 @@ def assemble(config: Config, source: Source | None = None) -> Service:
     if not config.enabled:
         names = ", ".join(sorted(installed)) or "none"
         raise PluginError(f"no sink enabled; name one with --sinks; installed: {names}")
-    specs = plugins.load_sinks(config.enabled)
-    for spec in specs.values():
+    loaded = plugins.load_sinks(name for name in config.enabled if name not in config.isolated)
+    for spec in loaded.values():
         package = getattr(spec.create, "__module__", "").partition(".")[0]
         if package:
             logs.set_level(package, config.log_level)
@@ -56,7 +56,9 @@ def assemble(config: Config, source: Source | None = None) -> Service:
             raise ConfigError(
                 f"{config.origin(f'sinks.{name}')}: no installed sink has this name{suggest(name, installed)}"
             )
-    settings = {name: sink_settings(config, name, spec.config_type) for name, spec in specs.items()}
+    settings = {name: sink_settings(config, name, spec.config_type) for name, spec in loaded.items()}
+    # Nothing of an isolated sink is imported here.
+    specs = {name: loaded.get(name) or load_isolated(name, config) for name in config.enabled}
     entries: list[SinkEntry] = []
     positions = Positions(name for name, spec in specs.items() if spec.stores)
     symbols = None if config.source.symbols == ("all",) else config.source.symbols
@@ -71,10 +73,6 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         ),
         has_screen=any(spec.needs_screen for spec in specs.values()),
     )
-    for name in config.isolated:
-        if name in specs and specs[name].needs_screen:
-            where = config.origin(f"sinks.{name}.isolate")
-            raise ConfigError(f"{where}: expected false, because this sink draws on the screen")
     beside: list[Callable[[], Awaitable[None]]] = []
     service = Service(
         source,
@@ -82,7 +80,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         beside=beside,
         drain_timeout=config.drain_timeout,
         duration=config.duration,
-        watch=partial(watch_loop, specs),
+        watch=partial(watch_loop, loaded),
     )
     clock = clock_of(config.source)
     screen = None
@@ -111,9 +109,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         entries.append(
             SinkEntry(
                 name,
-                partial(IsolatedSink, name, config.sinks.get(name, {}), context, memory_mb=config.isolated[name])
-                if name in config.isolated
-                else partial(plugins.create_sink, spec, settings[name], context),
+                partial(plugins.create_sink, spec, settings.get(name), context),
                 critical=spec.critical,
                 capacity=config.ring.capacity or spec.capacity,
                 overflow=spec.overflow,
@@ -173,10 +169,9 @@ def run_workers(config: Config, arguments: Sequence[str]) -> int:
     symbols = config.source.symbols or DEFAULT_SYMBOLS
     if symbols != ("all",) and len(symbols) < config.workers:
         raise ConfigError(f"{where}: expected at most the number of symbols ({len(symbols)}), got {config.workers}")
-    specs = plugins.load_sinks(config.enabled)
-    if any(spec.needs_screen for spec in specs.values()):
+    service = assemble(take_shard(config, (1, config.workers)))  # what is wrong is said once, not by every worker
+    if service.screen is not None:
         raise ConfigError(f"{where}: expected 1, because a sink draws on the screen")
-    assemble(take_shard(config, (1, config.workers)))  # what is wrong is said once, not by every worker
     return workers.run_workers(arguments, config.workers)
 
 

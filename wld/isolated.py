@@ -1,6 +1,7 @@
 """Owns the inside of an isolated sink's process: reads batches from a pipe, runs one sink, ends with its parent.
 
-Started by `wld.isolation` as `python -m wld.isolated READ_FD WRITE_FD PARENT_PID`; not for people.
+Started by `wld.isolation` as `python -m wld.isolated READ_FD WRITE_FD PARENT_PID`, or, to say what the sink is, as
+`python -m wld.isolated load WRITE_FD`; not for people.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import trio
 
 from wld import isolation, plugins
 from wld.batch import Batch
-from wld.config import convert
+from wld.config import Config, sink_settings
 from wld.errors import ConfigError
-from wld.hookspecs import SinkContext
-from wld.isolation import FRAME, Hello
+from wld.hookspecs import SinkContext, SinkSpec
+from wld.isolation import FRAME, Hello, Loaded
 from wld.packed import unpack_events
 from wld.ring import Overflow, RingStatistics, Subscription
 from wld.service import describe
@@ -31,6 +32,8 @@ from wld.watchdog import watch_loop
 
 ORPHAN_GRACE_S = 3.0
 """For a sink to close its files once the parent is gone; then the process kills itself, whatever it is doing."""
+MOST_TEXT = 10_000
+"""Of a refusal: the answer has to fit the pipe."""
 NICENESS = 5
 """A sink that spins takes what the recorder leaves."""
 
@@ -107,6 +110,28 @@ def main(read_fd: int, write_fd: int, parent_pid: int) -> int:
     return 0
 
 
+def load(write_fd: int) -> int:
+    """Load the sink that standard input names and say what it is; returns the exit status."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    hello = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Hello)
+    try:
+        spec, _ = _load(hello)
+        found = Loaded(None, spec.capacity, spec.overflow, spec.critical, spec.needs_screen, spec.stores)
+    except ConfigError as error:
+        found = Loaded(str(error)[:MOST_TEXT])
+    os.write(write_fd, msgspec.msgpack.encode(found))
+    os._exit(0)  # whatever its module has left running
+
+
+def _load(hello: Hello) -> tuple[SinkSpec, Any]:
+    """The sink's spec and its settings, within its limits. Raises: ConfigError."""
+    sys.path[:] = hello.path
+    _limit(hello.memory_mb)
+    spec = plugins.load_sinks([hello.name])[hello.name]
+    config = Config(sinks={hello.name: hello.table}, origins=hello.origins)
+    return spec, sink_settings(config, hello.name, spec.config_type)
+
+
 def _end_with_parent(parent: int) -> None:
     """A thread, so that no loop of the sink can keep the process alive."""
     pause = threading.Event()
@@ -130,14 +155,14 @@ async def _run(read_fd: int, parent: _Parent) -> None:
     frames = isolation.frames(trio.lowlevel.FdStream(read_fd))
     _, payload = await frames.__anext__()
     hello = msgspec.msgpack.decode(payload, type=Hello)
-    sys.path[:] = hello.path
     root = logging.getLogger()
     root.handlers[:] = [_Handler(parent)]
     root.setLevel(logging.WARNING)
     logging.getLogger("wld").setLevel(hello.log_level)
-    _limit(hello.memory_mb)
     batches = _PipedBatches(hello.name, frames)
-    spec = plugins.load_sinks([hello.name])[hello.name]
+    spec, settings = _load(hello)
+    package = str(getattr(spec.create, "__module__", "")).partition(".")[0]
+    logging.getLogger(package or "wld").setLevel(hello.log_level)
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in hello.context.items()}
     fields["data_dir"] = Path(fields["data_dir"])
 
@@ -150,7 +175,7 @@ async def _run(read_fd: int, parent: _Parent) -> None:
         stored=lambda name, number: parent.say(isolation.STORED, number),
         **fields,
     )
-    sink = plugins.create_sink(spec, convert(hello.table, spec.config_type, f"sinks.{hello.name}"), context)
+    sink = plugins.create_sink(spec, settings, context)
     with watch_loop({hello.name: spec}):
         await sink.run(batches, task_status=_Readiness(parent))
 
@@ -182,4 +207,4 @@ def _limit(memory_mb: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(load(int(sys.argv[2])) if sys.argv[1] == "load" else main(*map(int, sys.argv[1:])))

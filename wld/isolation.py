@@ -1,5 +1,7 @@
 """Owns the engine's side of an isolated sink: a process of its own behind a bounded pipe, and what is said on it.
 
+Nothing of the sink is imported here: a first process loads it, checks its configuration and says what it is.
+
 The ring's subscription is the only buffer that grows, up to its capacity: a process that hangs, spins or hoards fills
 its pipe, and from then on its own subscription loses the oldest batches and says so, as for any slow sink. The other
 end is `wld.isolated`.
@@ -15,17 +17,18 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import trio
 from msgspec import Struct
 
+from wld.config import Config
 from wld.errors import ConfigError, SinkFailed
-from wld.hookspecs import SinkContext
+from wld.hookspecs import SinkContext, SinkSpec
 from wld.packed import MAX_BYTES, pack_events
-from wld.ring import Subscription
+from wld.ring import DEFAULT_CAPACITY, Overflow, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ END_TIMEOUT_S = 2.0
 """From the pipe's end to the process's end, and for a killed process to be gone."""
 
 
+LOAD_TIMEOUT_S = 30.0
+"""To import the sink, which on a cold disk takes seconds with a big library."""
+
 _PLAIN = (str, int, float, tuple, type(None))
 
 
@@ -51,28 +57,94 @@ class Hello(Struct, frozen=True):
     name: str
     table: dict[str, Any]
     """The sink's table as in wld.toml."""
-    context: dict[str, Any]
-    """The fields of SinkContext that can travel."""
+    origins: dict[str, str]
+    """Where its keys came from, for errors."""
     path: list[str]
     """`sys.path`: the process finds what this one found."""
     log_level: int
     memory_mb: int | None
     """Upper limit of its memory; None: half of this host's."""
+    context: dict[str, Any] = {}
+    """The fields of SinkContext that can travel."""
+
+
+class Loaded(Struct, frozen=True):
+    """What the process found: why the start is refused, or what the engine has to know of the sink."""
+
+    refusal: str | None = None
+    capacity: int = DEFAULT_CAPACITY
+    overflow: Overflow = Overflow.DROP_OLDEST
+    critical: bool = False
+    needs_screen: bool = False
+    stores: bool = False
+
+
+class _NoKeys(Struct, frozen=True):
+    """An isolated sink's keys are checked where it is loaded."""
+
+
+def load_isolated(name: str, config: Config) -> SinkSpec:
+    """A spec whose sink runs in a process of its own; another process, gone by then, has loaded it and checked its keys.
+
+    Raises:
+        ConfigError: it cannot be loaded, a key is wrong, or it draws on the screen.
+    """
+    level = logging.getLogger("wld").getEffectiveLevel()
+    hello = Hello(name, config.sinks.get(name, {}), config.origins, sys.path, level, config.isolated[name])
+    loaded = _load(hello)
+    if loaded.refusal is not None:
+        raise ConfigError(loaded.refusal)
+    if loaded.needs_screen:
+        where = config.origin(f"sinks.{name}.isolate")
+        raise ConfigError(f"{where}: expected false, because this sink draws on the screen")
+    return SinkSpec(
+        name,
+        _NoKeys,
+        lambda _, context: IsolatedSink(hello, context),
+        capacity=loaded.capacity,
+        overflow=loaded.overflow,
+        critical=loaded.critical,
+        stores=loaded.stores,
+    )
+
+
+def _load(hello: Hello) -> Loaded:
+    """Ask a process, whatever the sink's module does to it: it may crash, hang, print or allocate. Raises: ConfigError."""
+    ours, theirs = os.pipe()
+    try:
+        try:
+            process = _start(["load", str(theirs)], (theirs,), subprocess.PIPE)
+        finally:
+            os.close(theirs)
+        try:
+            process.communicate(msgspec.msgpack.encode(hello), timeout=LOAD_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"sink {hello.name}: cannot be loaded within {LOAD_TIMEOUT_S:g} s") from None
+        finally:
+            _kill(process.pid)
+            process.wait()
+        os.set_blocking(ours, False)  # what it started may have inherited the other end
+        try:
+            return msgspec.msgpack.decode(os.read(ours, 1 << 16), type=Loaded)
+        except (OSError, msgspec.DecodeError):
+            how = _how(process.returncode)
+            raise ConfigError(f"sink {hello.name}: cannot be loaded: its process {how}") from None
+    except SinkFailed as error:
+        raise ConfigError(f"sink {hello.name}: {error}") from None
+    finally:
+        os.close(ours)
 
 
 class IsolatedSink:
     """Stands in for a sink in the engine: takes its batches, hands them to the process, passes on what it reports."""
 
-    def __init__(
-        self, name: str, table: Mapping[str, Any], context: SinkContext, *, memory_mb: int | None = None
-    ) -> None:
-        self._name = name
-        self._context = context
+    def __init__(self, hello: Hello, context: SinkContext) -> None:
         fields = {name: getattr(context, name) for name in context.__struct_fields__}
         travels = {name: value for name, value in fields.items() if isinstance(value, _PLAIN)}
         travels["data_dir"] = str(context.data_dir)
-        level = logging.getLogger("wld").getEffectiveLevel()
-        self._hello = Hello(name, dict(table), travels, sys.path, level, memory_mb)
+        self._name = hello.name
+        self._context = context
+        self._hello = msgspec.structs.replace(hello, context=travels)
         self._is_done = False
 
     async def run(
@@ -106,8 +178,7 @@ class IsolatedSink:
         except* ConfigError as group:
             raise group.exceptions[0] from None
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own: with all that it started
+            _kill(process.pid)
             with trio.move_on_after(END_TIMEOUT_S, shield=True):
                 await _wait(process)
 
@@ -146,7 +217,8 @@ class IsolatedSink:
             self._context.stored(self._name, content)
         elif kind == LOG:
             name, level, text = content
-            logging.getLogger(name).log(level, "%s", text)
+            logger = logging.getLogger(name)  # it kept to the level itself
+            logger.handle(logger.makeRecord(name, level, "", 0, text, (), None))
         elif kind == FAILED:
             return SinkFailed(content)
         elif kind == REFUSED:
@@ -157,7 +229,6 @@ class IsolatedSink:
 
 
 def _spawn() -> tuple[trio.lowlevel.FdStream, trio.lowlevel.FdStream, subprocess.Popen[bytes]]:
-    """Start the process; its session is its own, so the terminal's Ctrl-C does not reach it."""
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     ours, theirs = (parent_writes, parent_reads), (child_reads, child_writes)
@@ -165,21 +236,35 @@ def _spawn() -> tuple[trio.lowlevel.FdStream, trio.lowlevel.FdStream, subprocess
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with contextlib.suppress(OSError):  # the system's limit is lower
                 fcntl.fcntl(parent_writes, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "wld.isolated", *map(str, (*theirs, os.getpid()))],
-            stdin=subprocess.DEVNULL,
-            stdout=sys.__stderr__ if _has_stderr() else subprocess.DEVNULL,
-            pass_fds=theirs,
-            start_new_session=True,
-        )
-    except OSError as error:
+        process = _start([*map(str, (*theirs, os.getpid()))], theirs, subprocess.DEVNULL)
+    except SinkFailed:
         for fd in ours:
             os.close(fd)
-        raise SinkFailed(f"its process cannot be started: {error.strerror}") from None
+        raise
     finally:
         for fd in theirs:
             os.close(fd)
     return trio.lowlevel.FdStream(parent_writes), trio.lowlevel.FdStream(parent_reads), process
+
+
+def _start(arguments: Sequence[str], fds: tuple[int, ...], stdin: int) -> subprocess.Popen[bytes]:
+    """Start the process; its session is its own, so the terminal's Ctrl-C does not reach it. Raises: SinkFailed."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "wld.isolated", *arguments],
+            stdin=stdin,
+            stdout=sys.__stderr__ if _has_stderr() else subprocess.DEVNULL,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SinkFailed(f"its process cannot be started: {error.strerror}") from None
+
+
+def _kill(pid: int) -> None:
+    """With all that it started: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _has_stderr() -> bool:

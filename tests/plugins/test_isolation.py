@@ -16,6 +16,9 @@ import pytest
 
 import wld
 from tests.plugins.distributions import SOUND, make_distribution
+from wld import isolation
+from wld.config import build
+from wld.errors import ConfigError
 
 START = "        task_status.started()\n"
 EACH = "            pass\n"
@@ -281,3 +284,55 @@ def test_a_refusal_inside_the_process_ends_the_run_with_status_2(tmp_path: Path)
     )
     assert done.returncode == 2, done.stderr
     assert "wld: sinks.view.port: in use" in done.stderr
+
+
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str = "", **table: Any) -> wld.SinkSpec:
+    """What the engine learns of an isolated sink whose module begins with the given code."""
+    make_distribution(tmp_path / "site", "view", before + SOUND.replace("create=Sink", "create=Sink, critical=True"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    config = build({"sinks": {"view": {"isolate": True, "isolate_memory_mb": 500, **table}}}, {"": "wld.toml"})
+    try:
+        return isolation.load_isolated("view", config)
+    finally:
+        assert "fake_wld_view" not in sys.modules
+
+
+def test_its_module_is_never_imported_here_and_its_spec_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = load(
+        tmp_path, monkeypatch, "print('x' * 1_000_000)\nimport subprocess; subprocess.Popen(['sleep', '100'])\n"
+    )
+    assert (spec.name, spec.critical, spec.stores) == ("view", True, False)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os._exit(3)\n", "sink view: cannot be loaded: its process exited with status 3"),
+        ("import os; os.abort()\n", "sink view: cannot be loaded: its process was killed by SIGABRT"),
+        ("import time; time.sleep(100)\n", "sink view: cannot be loaded within 3 s"),
+        ("import nowhere_to_be_found\n", "sink view (wld-view 1.0): cannot be imported: No module named"),
+        ("hoard = bytearray(2_000_000_000)\n", "sink view (wld-view 1.0): cannot be imported: MemoryError"),
+    ],
+    ids=["exits", "crashes", "hangs", "is broken", "hoards"],
+)
+def test_an_import_that_goes_wrong_refuses_the_start_and_harms_nothing(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "sleep" in code:
+        monkeypatch.setattr(isolation, "LOAD_TIMEOUT_S", 3)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(tmp_path, monkeypatch, code)
+
+
+def test_a_wrong_key_is_told_with_the_place_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=re.escape('wld.toml: sinks.view.widht: unknown key; did you mean "width"?')):
+        load(tmp_path, monkeypatch, widht=4)
+
+
+def test_one_that_draws_cannot_be_isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build({"sinks": {"telemetry": {"isolate": True}}}, {})
+    with pytest.raises(ConfigError, match=r"sinks\.telemetry\.isolate: expected false, because this sink draws"):
+        isolation.load_isolated("telemetry", config)
