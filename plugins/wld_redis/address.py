@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import ssl
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -37,10 +38,12 @@ class Address(Struct, frozen=True):
     """Under this name the reader's position is kept; None: not kept."""
     start: str
     """Where a consumer without a position begins: `now`, or the `oldest` entry there is."""
+    ca_file: str | None = None
+    """PEM file of the authority to trust with TLS; None: those of the system."""
 
 
 def parse(url: str, key: str) -> Address:
-    """`redis[s]://[user:password@]host[:port][/db][?stream=a,b&consumer=NAME&from=now|oldest&cluster=true]`.
+    """`redis[s]://[user:password@]host[:port][/db][?stream=a,b&consumer=NAME&from=now|oldest&cluster=true&ca_file=PATH]`.
 
     Raises:
         ConfigError: naming `key` and what is accepted.
@@ -61,7 +64,7 @@ def parse(url: str, key: str) -> Address:
     if not db.isdecimal():
         raise refuse("a number of a database after the host, such as redis://localhost/0", shown)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = ("stream", "consumer", "from", "cluster")
+    known = ("stream", "consumer", "from", "cluster", "ca_file")
     for name in options:
         if name not in known:
             raise refuse(f"only {', '.join(known)} after the ?", name)
@@ -73,10 +76,13 @@ def parse(url: str, key: str) -> Address:
         raise refuse(f"from={' or from='.join(START)}", start)
     if options.get("cluster", "false") not in ("true", "false"):
         raise refuse("cluster=true or cluster=false", options["cluster"])
+    if "ca_file" in options and parts.scheme != "rediss":
+        raise refuse("ca_file= with rediss:// only", shown)
     return Address(
         shown, parts.hostname, port, int(db),
         unquote(parts.username) if parts.username else None, unquote(parts.password) if parts.password else None,
         parts.scheme == "rediss", options.get("cluster") == "true", streams, options.get("consumer") or None, start,
+        options.get("ca_file") or None,
     )  # fmt: skip
 
 
@@ -92,7 +98,11 @@ def load() -> None:
 
 
 def make_client(address: Address) -> Any:
-    """A client to enter with `async with`; its requests raise what `failures()` lists."""
+    """A client to enter with `async with`; its requests raise what `failures()` lists.
+
+    Raises:
+        ConfigError: `ca_file` cannot be read or holds no certificate.
+    """
     import coredis
 
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # what fails is said once, by whoever asked
@@ -104,12 +114,22 @@ def make_client(address: Address) -> Any:
         "retry_policy": coredis.retry.NoRetryPolicy(),
     }
     if address.is_tls:
-        common["ssl"] = True
+        common |= {"ssl": True, "ssl_context": _ssl_context(address.ca_file)}
     if address.is_cluster:
         return coredis.RedisCluster(
             startup_nodes=[coredis.connection.TCPLocation(address.host, address.port)], **common
         )
     return coredis.Redis(address.host, address.port, address.db, client_name="wld", **common)
+
+
+def _ssl_context(ca_file: str | None) -> ssl.SSLContext:
+    """One that verifies certificate and host name; coredis left to itself lets any host's certificate pass."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"ca_file={ca_file}: cannot be read as PEM certificates: {error.strerror}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -121,3 +141,18 @@ def failures() -> tuple[type[Exception], ...]:
         coredis.exceptions.RedisError, OSError, TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError,
         anyio.EndOfStream,
     )  # fmt: skip
+
+
+def describe(error: BaseException) -> str:
+    """What a failed request says, in one line, with the cause that coredis keeps behind it (a certificate, say)."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+            continue
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        if text not in texts:
+            texts.append(text)
+        cause = cause.__cause__
+    return ": ".join(texts)

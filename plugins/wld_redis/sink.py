@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta, Struct
 
 from wld import Batch, ConfigError, SinkContext, Subscription
-from wld_redis.address import failures, load, make_client, own_name, parse
+from wld_redis.address import describe, failures, load, make_client, own_name, parse
 from wld_redis.stream import CHECKPOINT, EVENTS, Entry, Publication
 
 _log = logging.getLogger("wld.redis")
@@ -162,9 +162,7 @@ class RedisSink:
     def _say(self, error: BaseException) -> None:
         if trio.current_effective_deadline() == -math.inf:
             return  # cut off: the connection ended because the run does
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = describe(error)
         if self._error is None:
             _log.error("redis: %s: %s; trying again", self._address.url, text)
         self._error = text

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 import wld
 from wld import Event, PackError, Ring, SourceContext, SourceError
-from wld_redis.address import Address, failures, load, make_client, own_name, parse
+from wld_redis.address import Address, describe, failures, load, make_client, own_name, parse
 from wld_redis.stream import Entry, Position, Reading, Track
 
 _log = logging.getLogger("wld.redis")
@@ -274,8 +274,7 @@ class RedisSource:
     def _say(self, error: BaseException) -> None:
         if trio.current_effective_deadline() == -math.inf:
             return  # the connection ended because the run does
-        error = _alone(error)
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = describe(error)
         if self._error is None:
             _log.error("redis: %s: %s; trying again", self._address.url, text)
         self._error = text

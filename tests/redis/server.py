@@ -15,10 +15,11 @@ needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is not in
 
 
 class Server:
-    """Started at once; `stop` and `start` keep port and data."""
+    """Started at once; `stop` and `start` keep port and data, and the options it was made with."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -30,7 +31,7 @@ class Server:
         assert PROGRAM is not None
         self.process = subprocess.Popen(
             [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--appendonly", "yes",
-             "--appendfsync", "always", "--save", "", "--loglevel", "warning", *options],
+             "--appendfsync", "always", "--save", "", "--loglevel", "warning", *self.options, *options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         end = time.monotonic() + 20

@@ -209,3 +209,25 @@ def test_following_does_not_open_what_is_done_again(tmp_path: Path, monkeypatch:
     assert take(tail, 1) == [trade(7, T0 + 7 * HOUR)]
     assert opened.count("market_data_20231114_2200.bin") <= 2
     again.close()
+
+
+def test_books_of_months_look_into_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [T0 + i * HOUR for i in range(40)]
+    events: list[wld.Event] = [
+        wld.BookSnapshot("X", ((i + 1, 1),), ((99, 1),), i, i, t, t, t) for i, t in enumerate(times)
+    ]
+    with wld.TapeWriter(tmp_path, source="test") as writer:
+        writer.append(events)
+    tape = wld.open_tape(tmp_path)
+    assert tape.book_at(times[0], "X").bids() == [(1, 1)]
+    looked: list[Path] = []
+    real = Segment.blocks
+
+    def noting(self: Segment, *arguments: Any, **options: Any) -> Any:
+        looked.append(self.path)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Segment, "blocks", noting)
+    for i in (3, 20, 39):
+        assert tape.book_at(times[i], "X").bids() == [(i + 1, 1)]
+    assert len(looked) <= 3 * 4

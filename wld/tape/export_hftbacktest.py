@@ -21,7 +21,7 @@ import numpy.typing as npt
 from wld.tape import layout, table
 from wld.tape.export import Unit, join_pieces, piece
 from wld.tape.fields import file_name
-from wld.tape.reader import open_tape
+from wld.tape.reader import Tape, open_tape
 from wld.tape.table import Table
 from wld.units import ABSENT, SCALE
 
@@ -137,12 +137,13 @@ def _book_rows(part: Table) -> tuple[npt.NDArray[np.int64], Rows]:
 def combine(folder: Path, units: Sequence[Unit]) -> None:
     """Each symbol's day as an npz, in both orders."""
     join_pieces(folder)
+    tape = open_tape([Path(path) for path in dict.fromkeys(path for unit in units for path in unit.paths)])
     for raw in sorted(folder.glob("*.rows")):
-        _finish(raw, units)
+        _finish(raw, tape)
         raw.unlink()
 
 
-def _finish(raw: Path, units: Sequence[Unit]) -> None:
+def _finish(raw: Path, tape: Tape) -> None:
     rows: Any = np.memmap(raw, EVENT_DTYPE, "r")
     least = min(int((chunk["local_ts"] - chunk["exch_ts"]).min()) for chunk in _chunks(rows))
     moved = max(0, -least)
@@ -151,7 +152,7 @@ def _finish(raw: Path, units: Sequence[Unit]) -> None:
     ordered = raw.with_suffix(".ordered")
     order, clears = _Order(), _Clears()
     with ordered.open("wb") as file:
-        first = _opening(raw, rows, units)
+        first = _opening(raw, rows, tape)
         for chunk in (first, *_chunks(rows)) if len(first) else _chunks(rows):
             chunk = chunk.copy()
             clears.fill(chunk)
@@ -176,18 +177,17 @@ def _chunks(rows: Any) -> Iterator[Any]:
         yield rows[start : start + CHUNK_ROWS]
 
 
-def _opening(raw: Path, rows: Any, units: Sequence[Unit]) -> Rows:
+def _opening(raw: Path, rows: Any, tape: Tape) -> Rows:
     """The book as the day found it, where the day does not begin with a snapshot of its own."""
     kinds = rows["ev"][:CHUNK_ROWS] & _KIND
     books = np.flatnonzero(kinds != TRADE)
     empty = np.zeros(0, EVENT_DTYPE)
     if not len(books) or kinds[books[0]] == CLEAR:
         return empty
-    paths = list(dict.fromkeys(path for unit in units for path in unit.paths))
     named = raw.stem.rpartition("_")[0]
-    symbol = next((s for s in open_tape([Path(path) for path in paths]).symbols if file_name(s) == named), named)
+    symbol = next((s for s in tape.symbols if file_name(s) == named), named)
     first = int(rows["local_ts"][0])
-    book = open_tape([Path(path) for path in paths]).book_at(first - 1, symbol)
+    book = tape.book_at(first - 1, symbol)
     if not book.is_valid:
         return empty
     bids, asks = book.bids(), book.asks()

@@ -25,7 +25,7 @@ from wld.tape.layout import Block
 from wld.tape.seal import is_event, ordered
 from wld.tape.segment import SHARD_FOLDERS, Paths, Segment, find_segments, raise_damages
 from wld.tape.table import Table
-from wld.units import SCALE
+from wld.units import INT64_MAX, SCALE
 
 Scale = Literal["fixed", "float"]
 _FIXED_POINT = frozenset(
@@ -90,6 +90,7 @@ class Tape:
         self.start = start
         self.end = end
         self._symbols: tuple[str, ...] | None = None
+        self._begins: dict[str, dict[Segment, int]] = {}
         self._follow: Paths | None = None
         self._wanted_kinds: frozenset[str] | None = None
         self._block_kinds: frozenset[int] | None = None
@@ -341,10 +342,13 @@ class Tape:
     def book_at(self, time_ns: int, symbol: str, depth: int | None = None) -> OrderBook:
         """The book as it stood at a receive time, that instant included.
 
-        `depth` chooses among recorded depths; without it the deepest. Not valid where no snapshot came before.
+        `depth` chooses among recorded depths; without it the deepest. Not valid where no snapshot came before. Asked
+        again for another time, it does not look into every file again.
         """
         found = OrderBook(symbol)
         for i in range(len(self.segments) - 1, -1, -1):
+            if self._first_book(self.segments[i], symbol) > time_ns:
+                continue
             for number in self._starts(self.segments[i], time_ns, symbol):
                 books = self._replay(i, number, time_ns, symbol)
                 wanted = max(books, default=None) if depth is None else depth
@@ -356,6 +360,13 @@ class Tape:
                 break
         raise_damages(self.segments)
         return found
+
+    def _first_book(self, segment: Segment, symbol: str) -> int:
+        """The earliest receive time of the symbol's books there; beyond any where it has none. Read once."""
+        begins = self._begins.setdefault(symbol, {})
+        if segment not in begins:
+            begins[segment] = min((b.first_time for b in segment.headers(_is_book_of(symbol))), default=INT64_MAX)
+        return begins[segment]
 
     def _starts(self, segment: Segment, time_ns: int, symbol: str) -> list[int]:
         """Ring numbers to replay from: the last that a checkpoint or a snapshot's block gives, then the first."""
@@ -372,6 +383,8 @@ class Tape:
             books.setdefault(state.depth, OrderBook(symbol)).apply(state)
         for segment in self.segments[i:]:
             least = start if segment is first else None
+            if self._first_book(segment, symbol) > time_ns:
+                continue
 
             def wanted(block: Block, least: int | None = least) -> bool:
                 return (
