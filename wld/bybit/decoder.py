@@ -391,21 +391,17 @@ class MarketDecoder:
         events: list[Event] = []
         recent = state.recent
         is_trade = state.prefix == "publicTrade"
+        bad = 0
         for item in items:
             if any_bad and isinstance(item, RemoteProtocolError):
                 self.counters[item.kind] += 1
-                self._notes.append((item.kind, str(item)))
-                events.append(
-                    self.make_gap(
-                        GapReason.UNDECODABLE,
-                        state.name,
-                        receive_time,
-                        missed=1,
-                        first_time=state.last_time,
-                        last_time=receive_time,
-                    )
-                )
+                bad += 1
+                if bad == 1:
+                    self._notes.append((item.kind, str(item)))
                 continue
+            if bad:
+                events.append(self._bad_items(state, bad, receive_time))
+                bad = 0
             if is_trade and item.trade_id:  # type: ignore[union-attr]
                 trade_id: str = item.trade_id  # type: ignore[union-attr]
                 event_time: int = item.event_time  # type: ignore[union-attr]
@@ -417,8 +413,21 @@ class MarketDecoder:
                 if event_time > state.newest:
                     state.newest = event_time
             events.append(item)  # type: ignore[arg-type]
+        if bad:
+            events.append(self._bad_items(state, bad, receive_time))
         state.forget_old_trades()
         return events
+
+    def _bad_items(self, state: Topic, missed: int, receive_time: int) -> Gap:
+        """The Gap of items of one message that stand side by side and cannot be read."""
+        return self.make_gap(
+            GapReason.UNDECODABLE,
+            state.name,
+            receive_time,
+            missed=missed,
+            first_time=state.last_time,
+            last_time=receive_time,
+        )
 
     def _book(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         event = decode_book(envelope, state.depth, receive_time)

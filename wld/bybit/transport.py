@@ -460,8 +460,7 @@ def trio_websocket_transport(
     return connect
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -475,7 +474,7 @@ def _why(error: BaseException) -> str:
         if isinstance(cause, BaseExceptionGroup):
             cause = _first(cause)  # one for each address that the name has; they rarely differ
         text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        if text not in texts:
+        if not any(text in told for told in texts):
             texts.append(text)
         cause = cause.__cause__
     return "; ".join(texts)
