@@ -5,6 +5,7 @@ Does not own how they are supervised (service), which source a name means (sourc
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,8 @@ from wld.watchdog import watch_loop
 if TYPE_CHECKING:
     from wld.terminal.plain import PlainScreen
     from wld.terminal.screen import Screen
+
+log = logging.getLogger(__name__)
 
 GIVE_BACK_S = 30.0
 
@@ -83,12 +86,24 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         watch=partial(watch_loop, loaded),
     )
     clock = clock_of(config.source)
+
+    def lost(why: str) -> None:
+        drawing = [name for name, spec in specs.items() if spec.needs_screen]
+        others = [name for name in specs if name not in drawing]
+        if others:
+            log.warning("%s: the screen ends, going on with %s", why, ", ".join(others))
+            status.report("screen", {"terminal": "gone"})
+            service.hang_up(["screen", *drawing])
+        else:
+            log.info("%s; stopping", why)
+            service.stop()
+
     screen = None
     if any(spec.needs_screen for spec in specs.values()):
         # Alone, a screen that fails or that nobody reads ends the run; beside a critical sink it never does.
         alone = not any(spec.critical for spec in specs.values())
         screen = make_screen(config.screen, symbols or (), clock, partial(_say, service if alone else None))
-        screen.attach(stop=service.stop, stopping=service.stopping)
+        screen.attach(stop=service.stop, stopping=service.stopping, lost=lost)
         entries.append(SinkEntry("screen", lambda: screen, capacity=1_000_000, critical=alone))
     service.screen = screen
     status = Status(service.ring, config.status_interval, getattr(source, "figures", dict))

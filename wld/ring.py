@@ -166,6 +166,12 @@ class Ring:
         self._subscriptions.append(subscription)
         return subscription
 
+    def end(self, subscription: Subscription) -> None:
+        """Publish nothing more to one subscription: its sink takes what is left and its iteration ends."""
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+        subscription._send.close()
+
     def detach(self, subscription: Subscription) -> None:
         """Take out a finished sink's end; what waits in it is gone."""
         if subscription in self._subscriptions:

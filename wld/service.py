@@ -50,6 +50,9 @@ class SinkEntry:
         self.scope = trio.CancelScope()
         """Ends this sink alone."""
         self.is_done = False
+        self.subscription: Subscription | None = None
+        self.is_wanted = True
+        """False once it was told to end while the run goes on."""
 
 
 class Service:
@@ -77,6 +80,7 @@ class Service:
         self._token: trio.lowlevel.TrioToken | None = None
         self._signals: list[int] = []
         self._sent = self._heard = 0
+        self._is_hung_up = False
         self.failures: list[BaseException] = []
         """What made the run end with status 1, in order."""
         self.ring = ring or Ring()
@@ -92,6 +96,17 @@ class Service:
         """Stop the source; the ring closes and the sinks drain what is already published."""
         self._stopping.set()
         self._source_scope.cancel()
+
+    def hang_up(self, names: Sequence[str]) -> None:
+        """The terminal is gone: the sinks of these names drain and end, the others go on. From now on SIGHUP, which tells
+        the same, ends nothing.
+        """
+        self._is_hung_up = True
+        for entry in self._sinks:
+            if entry.name in names:
+                entry.is_wanted = False
+                if entry.subscription is not None:
+                    self.ring.end(entry.subscription)
 
     def take_signals(self) -> None:
         """From now to the end of the process, SIGINT, SIGTERM and SIGHUP end the run and nothing else.
@@ -154,7 +169,8 @@ class Service:
             self.failures.append(error)
 
     def _subscribe(self, entry: SinkEntry) -> Subscription:
-        return self.ring.subscribe(entry.name, capacity=entry.capacity, overflow=entry.overflow)
+        entry.subscription = self.ring.subscribe(entry.name, capacity=entry.capacity, overflow=entry.overflow)
+        return entry.subscription
 
     async def _start(self, entry: SinkEntry, subscription: Subscription, nursery: trio.Nursery) -> None:
         """Start one sink and wait until it is ready, or until waiting would cost the others."""
@@ -192,7 +208,7 @@ class Service:
             begun = trio.current_time()
             try:
                 await entry.create().run(subscription, task_status=_Readiness(ready))
-                if not self._stopping.is_set():
+                if entry.is_wanted and not self._stopping.is_set():
                     log.info("sink %s is finished", entry.name)
                 return
             except (Exception, SystemExit) as error:  # a plugin that calls sys.exit() ends itself only
@@ -207,14 +223,14 @@ class Service:
             finally:
                 self.ring.detach(subscription)
                 ready.set()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not entry.is_wanted:
                 return
             if trio.current_time() - begun >= HEALTHY_S:
                 delay = RESTART_INITIAL_S
             log.info("sink %s starts again in %g s", entry.name, delay)
             with trio.move_on_after(delay):
                 await self._stopping.wait()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not entry.is_wanted:
                 return
             delay = min(delay * 2, RESTART_MAX_S)
             subscription = self._subscribe(entry)
@@ -235,6 +251,9 @@ class Service:
             self._token.run_sync_soon(self._hear, number)
 
     def _hear(self, number: int) -> None:
+        if number == signal.SIGHUP and self._is_hung_up:
+            self._sent -= 1
+            return
         self._heard += 1
         name = signal.Signals(number).name
         waiting = [entry for entry in self._sinks if not entry.is_done]

@@ -155,6 +155,46 @@ def test_a_terminal_that_goes_away_ends_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_terminal_that_goes_away_ends_the_screen_and_nothing_else(tmp_path: Path) -> None:
+    tape = tmp_path / "tape"
+    command = (
+        *WLD,
+        "--source",
+        "sim",
+        "--sinks",
+        "heatmap,telemetry,recorder",
+        "--data-dir",
+        str(tape),
+        "--log-file",
+        "log",
+    )
+    with Session((*command, "--set", "status_interval=0.5"), cwd=tmp_path) as session:
+        session.until(lambda: session.shows(LIVE))
+        os.close(session.slave)
+        os.close(session.master)  # the kernel sends SIGHUP, as when a window or an ssh is closed
+        session.master = session.slave = -1
+        log = tmp_path / "log"
+        end = time.monotonic() + PATIENCE_S
+        while "screen terminal=gone" not in log.read_text():
+            assert time.monotonic() < end, log.read_text()
+            assert session.process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        session.process.send_signal(signal.SIGHUP)  # a shell that ends sends its own
+        size = sum(path.stat().st_size for path in tape.glob("*.open"))
+        while sum(path.stat().st_size for path in tape.glob("*.open")) <= size + 1000:
+            assert time.monotonic() < end, log.read_text()
+            assert session.process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        session.process.send_signal(signal.SIGTERM)
+        assert session.process.wait(PATIENCE_S) == 0
+    said = [line for line in log.read_text().splitlines() if "terminal is gone" in line]
+    assert len(said) == 1
+    assert said[0].endswith("the terminal is gone: the screen ends, going on with recorder")
+    assert "sink heatmap" not in log.read_text()
+    assert not wld.open_tape(tape).summary().gaps
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sinks", ["heatmap,telemetry", "telemetry,recorder"])
 def test_a_stalled_terminal_neither_stops_the_engine_nor_the_way_out(sinks: str, tmp_path: Path) -> None:
     command = (*WLD, "--source", "sim", "--sinks", sinks, "--data-dir", "t")

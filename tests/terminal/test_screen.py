@@ -85,7 +85,7 @@ async def test_nothing_changed_is_nothing_written(nursery: trio.Nursery) -> None
 async def test_the_end_of_the_run_gives_the_terminal_back_while_sinks_still_drain() -> None:
     screen, tty = make_screen()
     stopping = trio.Event()
-    screen.attach(stop=stopping.set, stopping=stopping)
+    screen.attach(stop=stopping.set, stopping=stopping, lost=lambda why: None)
     ring = Ring()  # never closed here: others still drain
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:

@@ -62,7 +62,7 @@ class PlainScreen(Surface):
         with suppress(OSError):  # the reader may have gone away: the run goes on
             self._write(self.line())
 
-    def attach(self, *, stop: Callable[[], None], stopping: trio.Event) -> None:
+    def attach(self, *, stop: Callable[[], None], stopping: trio.Event, lost: Callable[[str], None]) -> None:
         """It asks for nothing."""
 
     def open(self) -> None:

@@ -37,6 +37,7 @@ ESCAPE_WAIT_S = 0.05
 REPAINT_S = 300.0
 """Everything is painted again so often, whatever else wrote on the terminal."""
 PARENT_CHECK_S = 0.25
+HANGUP_WAIT_S = 0.2
 _MESSAGE_S = 5.0
 _COLORS = {"auto": None, "24": Rung.TRUE, "256": Rung.CUBE, "16": Rung.SIXTEEN, "none": Rung.MONO}
 
@@ -92,6 +93,8 @@ class Screen(Surface):
         self._limiter = trio.CapacityLimiter(2)
         self._stop: Callable[[], None] = lambda: None
         self._stopping: trio.Event | None = None
+        self._tell_lost: Callable[[str], None] = lambda why: self._stop()
+        self._is_lost = False
         self._quit_time = -FORCE_WINDOW_S
         self._message_until = 0.0
         self._drawn_version = -1
@@ -106,12 +109,14 @@ class Screen(Surface):
         self.memory: MemoryLog | None = None
         self._handlers: list[logging.Handler] = []
         self._log_to_memory = log_to_memory
+        self._log_to_file = False
         self.first_paint_s: float | None = None
 
-    def attach(self, *, stop: Callable[[], None], stopping: trio.Event) -> None:
-        """What `q` calls, and the event that says the run is ending, whoever ended it."""
+    def attach(self, *, stop: Callable[[], None], stopping: trio.Event, lost: Callable[[str], None]) -> None:
+        """What `q` calls, the event that says the run is ending, and what is told, once, why the terminal is lost."""
         self._stop = stop
         self._stopping = stopping
+        self._tell_lost = lost
 
     # The device.
 
@@ -124,7 +129,9 @@ class Screen(Surface):
             self._handlers = root.handlers[:]
             formatter = self._handlers[0].formatter if self._handlers else None
             self.memory = MemoryLog(self.facts, formatter)
-            root.handlers[:] = [self.memory]
+            files = [handler for handler in self._handlers if isinstance(handler, logging.FileHandler)]
+            self._log_to_file = bool(files)
+            root.handlers[:] = [*files, self.memory]
 
     def close(self) -> bool:
         """Give the terminal back and print what was logged meanwhile; False where the terminal did not take it."""
@@ -132,7 +139,7 @@ class Screen(Surface):
         if self.memory is not None:
             logging.getLogger().handlers[:] = self._handlers
             lines, self.memory = list(self.memory.lines), None
-            if taken and not self._tty.is_gone and lines:
+            if taken and not self._tty.is_gone and lines and not self._log_to_file:
                 with suppress(OSError):
                     os.write(2, ("\n".join(lines) + "\n").encode(errors="replace"))
         return taken
@@ -179,7 +186,7 @@ class Screen(Surface):
 
     async def hold(self) -> None:
         """The input has ended: keep the picture until the run is stopped, where there are keys to stop it with."""
-        if self._config.hold and self._clock == "recorded" and self._tty.keys is not None:
+        if self._config.hold and self._clock == "recorded" and self._tty.keys is not None and not self._is_lost:
             self._state.has_ended = True
             self._changed()
             await trio.sleep_forever()  # cancelled by q or a signal, with the source's scope
@@ -255,7 +262,7 @@ class Screen(Surface):
         # Abandoned where the run ends while the terminal is stalled; the thread is a daemon.
         await trio.to_thread.run_sync(self._write_in_thread, output, abandon_on_cancel=True, limiter=self._limiter)
         if self._tty.is_gone:
-            self._stop()
+            self._lose("the terminal is gone")
         elif self._drawn_version == -1:
             self._wake.set()  # something waited for the terminal
 
@@ -271,8 +278,7 @@ class Screen(Surface):
         with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    _log.info("SIGHUP: the terminal is gone; stopping")
-                    self._stop()
+                    await self._take_hangup()
                 elif number == signal.SIGTSTP:
                     await trio.to_thread.run_sync(self._tty.leave, limiter=self._limiter)
                     os.kill(os.getpid(), signal.SIGSTOP)  # on the way back SIGCONT comes here too
@@ -281,6 +287,21 @@ class Screen(Surface):
                         self._resume()
                     self._shown = None
                     self._changed()
+
+    async def _take_hangup(self) -> None:
+        """SIGHUP: from a terminal that is closing, or sent by hand to end the run."""
+        with trio.move_on_after(HANGUP_WAIT_S):  # the signal comes a little before the line is seen to be down
+            while not self._tty.is_hung_up():  # noqa: ASYNC110
+                await trio.sleep(HANGUP_WAIT_S / 10)
+            self._lose("the terminal is gone")
+            return
+        _log.info("SIGHUP: stopping")
+        self._stop()
+
+    def _lose(self, why: str) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._tell_lost(why)
 
     def _resume(self) -> None:
         self._prefix = self._tty.enter()
@@ -292,8 +313,7 @@ class Screen(Surface):
         while True:
             await trio.sleep(PARENT_CHECK_S)
             if os.getppid() != self._parent or self._tty.is_gone:
-                _log.info("the parent process or the terminal is gone; stopping")
-                self._stop()
+                self._lose("the parent process or the terminal is gone")
                 return
 
     async def _measure(self) -> None:
@@ -331,8 +351,7 @@ class Screen(Surface):
             await trio.lowlevel.wait_readable(keys)
             inputs = self._tty.read()
             if self._tty.is_gone:
-                _log.info("the terminal is gone; stopping")
-                self._stop()
+                self._lose("the terminal is gone")
                 return
             if self._tty.is_waiting:
                 with trio.move_on_after(ESCAPE_WAIT_S) as limit:

@@ -144,6 +144,15 @@ class Tty:
 
     # Writing and reading.
 
+    def is_hung_up(self) -> bool:
+        """Whether nobody is at the other end any more."""
+        poll = select.poll()
+        poll.register(self._out, 0)
+        down = select.POLLHUP | select.POLLERR | select.POLLNVAL
+        if any(events & down for _, events in poll.poll(0)):
+            self.is_gone = True
+        return self.is_gone
+
     def size(self) -> tuple[int, int]:
         """(rows, columns)."""
         try:
