@@ -17,8 +17,8 @@ from wld.batch import Batch
 from wld.events import Event, Liquidation, Ticker
 from wld.tables import Columns, Ints, Tables, liquidations_of
 
-MOST = 4_096
-"""Events kept at most: some megabyte, and a few milliseconds of work when somebody looks."""
+MOST = 2_048
+"""Events kept at most: half a megabyte, and some milliseconds of work when somebody looks."""
 FEW = 200
 """Events in all below which they are sooner taken one by one than joined."""
 

@@ -32,6 +32,7 @@ from wld_heatmap.ledger import (
     shifted,
     trigger_of_bankruptcy,
 )
+from wld_heatmap.recent import Recent
 
 STEP_NS = 1_000_000_000
 MINUTE_NS = 60 * STEP_NS
@@ -128,9 +129,9 @@ class HeatModel:
         self._pending: Flow = {}
         self._debts: list[list[float]] = [[], []]
         self._debt_ages: list[list[int]] = [[], []]
-        self.sizes: deque[float] = deque(maxlen=200)
+        self.sizes = Recent(200)
         """Of the last real liquidations, base coin."""
-        self.notionals: deque[float] = deque(maxlen=200)
+        self.notionals = Recent(200)
         self._boost: Floats | None = None
         self._recent: deque[tuple[int, int, int]] = deque()
         self._minutes: deque[tuple[int, int, int]] = deque()
@@ -236,8 +237,10 @@ class HeatModel:
             key = (is_buy, tier, bin_)
             step.flow[key] = step.flow.get(key, 0) + size
             step.last_price = price
-        step.low_price = price if step.low_price is None else min(step.low_price, price)
-        step.high_price = price if step.high_price is None else max(step.high_price, price)
+        if step.low_price is None or price < step.low_price:
+            step.low_price = price
+        if step.high_price is None or price > step.high_price:
+            step.high_price = price
 
     def trade_columns(
         self, step: Step, price: npt.NDArray[np.int64], size: npt.NDArray[np.int64], is_buy: npt.NDArray[np.bool_]
@@ -273,8 +276,13 @@ class HeatModel:
         """A mark price came."""
         if price <= 0:
             return
-        if step.mark:
-            step.mark[1], step.mark[2], step.mark[3] = max(step.mark[1], price), min(step.mark[2], price), price
+        mark = step.mark
+        if mark:
+            mark[3] = price
+            if price > mark[1]:
+                mark[1] = price
+            elif price < mark[2]:
+                mark[2] = price
         else:
             step.mark = [price] * 4
 
@@ -394,7 +402,7 @@ class HeatModel:
                 if blame.sum() > 0:
                     blame /= blame.sum()
                     self.counts += blame
-                    cap = 10.0 * float(np.median(self.sizes)) if self.sizes else event.size
+                    cap = 10.0 * self.sizes.quantile(0.5) if self.sizes else event.size
                     self.evidence += blame * min(event.size, cap)
             self.sizes.append(event.size)
             self.notionals.append(event.notional)
@@ -409,7 +417,7 @@ class HeatModel:
         """A liquidated long sells: prices travel down, towards the next longs; a short's buys travel up."""
         assert self.ledger is not None
         assert self.grid is not None
-        most = float(np.quantile(np.array(self.notionals), 0.95))
+        most = self.notionals.quantile(0.95)
         strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / most)
         reach = max(1, round(self.config.boost_reach / self.grid.width))
         at = event.bin - self.ledger.base
@@ -434,7 +442,7 @@ class HeatModel:
         self._next_learn = now // interval * interval + interval
         if not self.sizes:
             return
-        strength = self.config.learn_prior_events * float(np.median(self.sizes))
+        strength = self.config.learn_prior_events * self.sizes.quantile(0.5)
         expected = float(self.prior @ self.exposure)
         if expected > 0:
             # Only part of what stood there was still open; that share is the scale, the tiers are relative to it.
