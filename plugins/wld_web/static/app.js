@@ -123,6 +123,7 @@ function setTheme(name) {
   state.theme = names.includes(name) ? name : names[0]; state.range = null;
   const theme = state.meta.themes[state.theme];
   document.documentElement.classList.toggle("light", theme.light);
+  for (const name of ["long", "short"]) document.documentElement.style.setProperty(`--${name}`, `rgb(${theme[name]})`);
   const ramp = $("ramp").getContext("2d");
   theme.ramp.forEach((c, i) => { ramp.fillStyle = `rgb(${c})`; ramp.fillRect(i * 256 / theme.ramp.length, 0, 256 / theme.ramp.length + 1, 10); });
   state.dirty = true;
