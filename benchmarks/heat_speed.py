@@ -12,8 +12,8 @@ from collections.abc import Callable
 from math import exp
 
 import numpy as np
-from wld_heatmap.evaluation import judge
 from wld_heatmap.history import HeatMap
+from wld_heatmap.judgement import judge
 from wld_heatmap.memory import pack_state
 
 import wld

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.evaluation import Report, judge
 from wld_heatmap.history import HeatMap
+from wld_heatmap.judgement import Report, judge
 from wld_heatmap.model import Step
 
 import wld

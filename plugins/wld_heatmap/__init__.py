@@ -3,8 +3,9 @@
 from wld import SinkSpec, hookimpl
 from wld_heatmap.column import Column
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.evaluation import Report, Scorer, judge
+from wld_heatmap.evaluation import Scorer
 from wld_heatmap.history import Health, HeatMap, LiquidationMark, Zone
+from wld_heatmap.judgement import Report, judge
 from wld_heatmap.keeper import Keeper
 from wld_heatmap.radar import Radar
 from wld_heatmap.sink import Heatmap

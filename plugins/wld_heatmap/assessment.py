@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from wld import TapeDamaged, TapeError, Trade, open_tape
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.evaluation import Report, Sample, judge
+from wld_heatmap.evaluation import Sample
 from wld_heatmap.history import HeatMap
+from wld_heatmap.judgement import Report, judge
 from wld_heatmap.memory import KINDS, chunks
 
 HOUR_S = 3600

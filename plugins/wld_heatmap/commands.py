@@ -123,7 +123,7 @@ def _for_programs(result: Assessment) -> dict[str, Any]:
 def _print(out: Any, result: Assessment) -> None:
     from rich.table import Table
 
-    from wld_heatmap.evaluation import MEANING
+    from wld_heatmap.baselines import MEANING
 
     first = result.reports[0]
     out.print(f"[bold]{result.symbol}[/]  {result.span_hours:.1f} h, {result.trades:,} trades, {result.margin}")

@@ -25,7 +25,8 @@ from wld import (
 )
 from wld_heatmap.column import Column, TierFilter, encode
 from wld_heatmap.config import HeatmapConfig, check
-from wld_heatmap.evaluation import LEAD_S, WARM_UP_NS, Interval, Report, Sample, Scorer, judge
+from wld_heatmap.evaluation import LEAD_S, WARM_UP_NS, Sample, Scorer
+from wld_heatmap.judgement import Interval, Report, judge
 from wld_heatmap.ledger import LONG, SHORT, Floats
 from wld_heatmap.model import MINUTE_NS, STEP_NS, HeatModel, Step
 

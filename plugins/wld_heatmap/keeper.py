@@ -11,8 +11,8 @@ from collections.abc import Callable
 import trio
 
 from wld.terminal import Line, Role
-from wld_heatmap.evaluation import judge
 from wld_heatmap.history import LiquidationMark
+from wld_heatmap.judgement import judge
 from wld_heatmap.radar import Radar
 from wld_heatmap.view import mark_spans
 

@@ -57,7 +57,7 @@ def test_a_long_tape_gets_the_whole_table(tmp_path: Path) -> None:
     from rich.console import Console
     from wld_heatmap.assessment import Assessment
     from wld_heatmap.commands import _print
-    from wld_heatmap.evaluation import judge
+    from wld_heatmap.judgement import judge
 
     from .test_evaluation import sample
 

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from wld_heatmap.baselines import BASELINES
 from wld_heatmap.column import Column
 from wld_heatmap.config import HeatmapConfig
-from wld_heatmap.evaluation import BASELINES, SERIES, Sample, _auc, _deviance_explained, _Ranking, judge
+from wld_heatmap.evaluation import SERIES, Sample
 from wld_heatmap.history import HeatMap
+from wld_heatmap.judgement import _auc, _deviance_explained, _Ranking, judge
 from wld_heatmap.model import HOUR_NS
 
 import wld
