@@ -81,3 +81,9 @@ print(before, grown, process.resident_bytes())
 def test_resident_memory_is_read() -> None:
     resident = resident_bytes()
     assert resident is None or resident > 1_000_000
+
+
+def test_what_is_loaded_at_the_start_is_not_looked_at_again_by_the_garbage_collector() -> None:
+    code = "import gc, wld; from wld.process import settle; settle(); n = gc.get_freeze_count(); print(n > 1_000, len(gc.get_objects()) < 1_000)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "True"]

@@ -220,6 +220,7 @@ def run(config: Config) -> int:
     screen = service.screen
     if screen is not None:
         screen.open()
+    process.settle()
     try:
         result = trio.run(service.run)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0002
 """A worker thread that encodes a flush gives way to the event loop after this; Python's own 5 ms show in latencies."""
 KEPT_BYTES = 64 * 1024 * 1024
 """Freed memory below this stays with the process."""
@@ -19,6 +20,8 @@ GROWN_BYTES = 16 * 1024 * 1024
 """A process that has grown by so much since it last gave freed memory back does so again."""
 ARENAS = 2
 """Heaps of glibc: the event loop's, and one for all worker threads, which mostly wait for the interpreter anyway."""
+COLLECT_AFTER = 700, 10, 100
+"""Python's own thresholds but for the last: ten times as rarely a full collection."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -35,6 +38,17 @@ def tune() -> None:
         mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def settle() -> None:
+    """Everything is loaded and stays: the garbage collector need not look at it again and again.
+
+    A full collection of all that is loaded takes 15 to 20 ms, in which nothing is received, and at 5,000 messages a
+    second came each 1.4 s; of the events that wait, 8 ms. Nothing that events are made of forms cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 class Heap:

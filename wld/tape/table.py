@@ -114,6 +114,10 @@ class Table(Struct):
 # From events -------------------------------------------------------------------------------------------------------
 
 
+ROWS_AT_ONCE = 64
+"""Events that become columns at once: some 0.4 ms in which the event loop, in another thread, may have to wait. One call
+of numpy on all of a second's events would hold it up for 20."""
+
 _Appends = tuple[Callable[[int], None], Callable[[Any], None]]
 
 
@@ -125,6 +129,7 @@ class Collector:
         self._add: dict[type[Any], _Appends] = {}
         self._tables: list[Table] = []
         self._reads: list[tuple[Tables, int]] = []
+        self._loose = 0
         self.count = 0
 
     def add_columns(self, read: Tables, number: int) -> int:
@@ -148,7 +153,18 @@ class Collector:
             add_event(event)
             taken += 1
         self.count += taken
+        self._loose += taken
+        if self._loose >= ROWS_AT_ONCE:
+            self._gather()
         return number + taken
+
+    def _gather(self) -> None:
+        self._loose = 0
+        for kind, (numbers, events) in self._rows.items():
+            if len(numbers) >= ROWS_AT_ONCE // 2 and kind not in RARE:
+                self._tables.append(from_events(kind, numbers, events))
+                numbers.clear()
+                events.clear()
 
     def _start(self, kind: type[Any]) -> _Appends:
         numbers, events = self._rows.setdefault(KIND_OF[kind], ([], []))
@@ -167,15 +183,14 @@ class Collector:
             self.count += len(table)
 
     def events_of(self, kind: int) -> Sequence[Any]:
-        """The events of a kind that came as rows."""
+        """The events of a rare kind."""
         return self._rows.get(kind, ((), ()))[1]
 
     def tables(self) -> list[Table]:
         """Everything taken, one table a kind, each by ring number."""
         by_kind: dict[int, list[Table]] = {}
-        for kind, (numbers, events) in self._rows.items():
-            by_kind.setdefault(kind, []).append(from_events(kind, numbers, events))
-        for table in (*self._tables, *from_reads(self._reads)):
+        loose = [from_events(kind, *rows) for kind, rows in self._rows.items() if rows[0]]
+        for table in (*self._tables, *loose, *from_reads(self._reads)):
             by_kind.setdefault(table.kind, []).append(table)
         return [in_order(concat(tables)) for tables in by_kind.values()]
 
@@ -185,6 +200,7 @@ class Collector:
         self._add.clear()
         self._tables.clear()
         self._reads.clear()
+        self._loose = 0
         self.count = 0
 
 
