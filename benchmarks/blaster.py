@@ -1,9 +1,10 @@
 """A server that does nothing but send prepared messages, in a process of its own: never the bottleneck (see `ceiling`).
 
-`python -m benchmarks.blaster SPEC` with SPEC as JSON; prints its port and serves until killed, over as many
-connections as the client makes. Answers subscribes, and begins to send once as many topics are asked for as the spec says. Over TLS each message is one
-record, as the venue's server is assumed to write. With a rate each message is its own segment, and its time of sending
-is noted.
+`python -m benchmarks.blaster SPEC` with SPEC as JSON; prints its port, then what it sent, and serves until killed, over
+as many connections as the client makes. Answers subscribes, and begins once as many topics are asked for as the spec
+says. Over TLS each message is one record, as the venue's server is assumed to write. Without a rate everything is
+encrypted before the first byte leaves, so that sending is a copy into the kernel and nothing else. With a rate each
+message is its own segment, and its time of sending is noted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -41,8 +41,10 @@ class Spec(msgspec.Struct):
     """Messages a second; None: as fast as the client takes them."""
     bursts: list[tuple[float, float]] = []
     """(seconds, messages a second) in turn, instead of one rate."""
+    rounds: int = 1
+    """How often the messages are sent, each time as later ones."""
     times: str | None = None
-    """File for the monotonic ns of each sending."""
+    """File for the monotonic ns before and after each sending."""
     hold: float = 0.2
     """Seconds between the last subscribe and the first message."""
 
@@ -111,7 +113,7 @@ def _unmask(content: bytes) -> tuple[list[bytes], bytes]:
 
 
 class Client:
-    """A connection that subscribes; read by a thread of its own until it leaves."""
+    """A connection that subscribes; once started, read by a thread of its own until it leaves."""
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext | None, enough: Callable[[], None]) -> None:
         self.connection = connection
@@ -119,6 +121,8 @@ class Client:
         self.topics: list[str] = []
         self.pipe: Pipe | None = None
         self._enough = enough
+
+    def start(self) -> None:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -173,46 +177,69 @@ class Client:
 
 def route(contents: list[bytes], clients: list[Client]) -> list[Pipe]:
     """The connection of each message: the one that asked for its topic."""
-    pipes = [client.pipe for client in clients if client.pipe is not None]
+    pipes = [client.pipe for client in clients if client.pipe is not None and client.topics]
     if len(pipes) == 1:
         return pipes * len(contents)
     owner = {topic: client.pipe for client in clients for topic in client.topics}
     return [owner[content[10 : content.index(b'"', 10)].decode()] for content in contents]  # type: ignore[misc]
 
 
-def blast(pipes: list[Pipe], frames: list[bytes]) -> None:
-    """As fast as they are taken."""
-    parts: dict[Pipe, list[bytes]] = {pipe: [] for pipe in pipes}
-    size = 0
-    for pipe, content in zip(pipes, frames, strict=True):
-        packed = pipe.pack(content)
-        parts[pipe].append(packed)
-        size += len(packed)
-        if size >= CHUNK:
-            for one, waiting in parts.items():
-                one.socket.sendall(b"".join(waiting))
-                waiting.clear()
-            size = 0
-    for one, waiting in parts.items():
-        one.socket.sendall(b"".join(waiting))
+def prepare(pipes: list[Pipe], frames: list[bytes], rounds: int) -> list[tuple[Pipe, bytes]]:
+    """What is to be sent, as it goes on the wire, in pieces of about a MiB."""
+    waiting: dict[Pipe, list[bytes]] = {pipe: [] for pipe in pipes}
+    size: dict[Pipe, int] = dict.fromkeys(pipes, 0)
+    pieces: list[tuple[Pipe, bytes]] = []
+    for turn in range(rounds):
+        for pipe, content in zip(pipes, frames, strict=True):
+            packed = pipe.pack(messages.later(content, turn))
+            waiting[pipe].append(packed)
+            size[pipe] += len(packed)
+            if size[pipe] >= CHUNK:
+                pieces.append((pipe, b"".join(waiting[pipe])))
+                waiting[pipe].clear()
+                size[pipe] = 0
+    return [*pieces, *((pipe, b"".join(rest)) for pipe, rest in waiting.items())]
 
 
-def pace(pipes: list[Pipe], frames: list[bytes], phases: list[tuple[float, float]], times: array[int]) -> None:
+def blast(pieces: list[tuple[Pipe, bytes]]) -> None:
+    """As fast as they are taken; no connection waits for another."""
+    mine: dict[Pipe, list[bytes]] = {}
+    for pipe, content in pieces:
+        mine.setdefault(pipe, []).append(content)
+
+    def send(pipe: Pipe) -> None:
+        for content in mine[pipe]:
+            pipe.socket.sendall(content)
+
+    threads = [threading.Thread(target=send, args=(pipe,)) for pipe in mine]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def pace(
+    pipes: list[Pipe], frames: list[bytes], rounds: int, phases: list[tuple[float, float]], times: array[int] | None
+) -> None:
     """At a rate, each message its own segment; what is late is sent at once."""
-    at = 0
     begun = time.monotonic()
-    for seconds, rate in phases:
-        due = begun
-        while at < len(frames) and due < begun + seconds:
+    due, ends = begun, begun
+    rates = iter(phases)
+    rate = 0.0
+    for turn in range(rounds):
+        for pipe, content in zip(pipes, frames, strict=True):
+            if due >= ends:
+                seconds, rate = next(rates)
+                due, ends = ends, ends + seconds
             ahead = due - time.monotonic()
             if ahead > 0.0002:
                 time.sleep(ahead - 0.0001)
-            content = pipes[at].pack(frames[at])
-            times.append(time.monotonic_ns())
-            pipes[at].socket.sendall(content)
-            at += 1
+            packed = pipe.pack(messages.later(content, turn))
+            before = time.monotonic_ns()
+            pipe.socket.sendall(packed)
+            if times is not None:
+                times.extend((before, time.monotonic_ns()))
             due += 1 / rate
-        begun += seconds
 
 
 def main() -> None:
@@ -237,23 +264,30 @@ def main() -> None:
             connection, _ = listener.accept()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             clients.append(Client(connection, context, enough))
+            clients[-1].start()  # only now: what it asks for counts once it is listed
 
     threading.Thread(target=accept, daemon=True).start()
     ready.wait()
     time.sleep(spec.hold)
     pipes = route(contents, clients)
     phases = spec.bursts or ([(1e9, spec.rate)] if spec.rate else [])
-    times: array[int] = array("q")
+    times: array[int] | None = array("q") if spec.times is not None else None
+    pieces = [] if phases else prepare(pipes, frames, spec.rounds)
     begun, cpu = time.monotonic(), time.process_time()
     try:
         if phases:
-            pace(pipes, frames, phases, times)
+            pace(pipes, frames, spec.rounds, phases, times)
         else:
-            blast(pipes, frames)
+            blast(pieces)
     except OSError as error:
         print(f"the client left: {error}", file=sys.stderr)
-    took: dict[str, Any] = {"wall": time.monotonic() - begun, "cpu": time.process_time() - cpu}
-    if spec.times is not None:
+    took = {
+        "begun": begun, "wall": time.monotonic() - begun, "cpu": time.process_time() - cpu,
+        "messages": len(contents) * spec.rounds,
+        "topics": [len(client.topics) for client in clients],
+        "args": [len(json.dumps(client.topics, separators=(",", ":"))) for client in clients],
+    }  # fmt: skip
+    if spec.times is not None and times is not None:
         Path(spec.times).write_bytes(times.tobytes())
     print(json.dumps(took), flush=True)
     threading.Event().wait()  # until killed: the connections stay open

@@ -8,12 +8,14 @@ import resource
 import sys
 import time
 from array import array
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
 from wld import Subscription, process
+from wld.bybit.protocol import split_topics, topics_for
 from wld.config import Setting, load
 from wld.engine import assemble
 from wld.service import SinkEntry
@@ -33,7 +35,10 @@ class Spec(msgspec.Struct):
     rows_only: bool = False
     watchers: int = 0
     """More sinks that count events."""
-    linger: float = 0.3
+    linger: float = 1.2
+    """Seconds without a message after which nothing more is expected: longer than the recorder waits to flush."""
+    sample: float = 0.05
+    """Seconds between two looks at the program."""
     terminal: int | None = None
     """An open terminal to draw on, which somebody else reads."""
     by_event: bool = False
@@ -61,6 +66,10 @@ class Probe:
                 self.notes.extend((self.events, time.monotonic_ns()))
 
 
+def _rss_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
 def main() -> None:
     spec = msgspec.json.decode(sys.argv[1], type=Spec)
     if spec.rows_only:
@@ -74,6 +83,7 @@ def main() -> None:
         os.dup2(spec.terminal, 0)
         os.dup2(spec.terminal, 1)
     process.tune()
+    process.settle()
     settings = {
         "source.name": spec.url, "source.symbols": spec.symbols, "data_dir": spec.data_dir,
         "source.backoff_initial": 0.05, "source.first_data_timeout": 120.0, "source.silence_timeout": 3600.0,
@@ -88,24 +98,33 @@ def main() -> None:
         service._sinks.append(entry)  # type: ignore[attr-defined]
     source: Any = service._source
     result: dict[str, Any] = {}
+    samples: list[tuple[float, float, float, float]] = []
+    topics = topics_for(config.source.symbols or (), config.source.topics, config.source.depth)
+    answers = sum(-(-len(group) // config.source.subscribe_batch) for group in split_topics(topics))
+    rss = _rss_mb()
 
     async def watch() -> None:
         # A benchmark polls: nothing in the program under test knows that it is watched.
-        while source.statistics.messages <= len(spec.symbols) * len(config.source.topics) // 10:  # noqa: ASYNC110
+        while source.statistics.messages < answers:  # noqa: ASYNC110
             await trio.sleep(0.002)
-        cpu, begun, first = time.process_time(), time.monotonic(), source.statistics.messages
-        idle, last = 0.0, first
-        while source.statistics.messages < spec.messages and idle < 20:
-            await trio.sleep(0.05)
-            idle = 0.0 if source.statistics.messages != last else idle + 0.05
-            last = source.statistics.messages
+        cpu = time.process_time()
+        while source.statistics.messages <= answers:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+        begun, first = time.monotonic(), answers
+        last = moved = 0.0
+        while source.statistics.messages < spec.messages + answers and time.monotonic() - (moved or begun) < 20:
+            if source.statistics.messages != last:
+                last, moved = source.statistics.messages, time.monotonic()
+            samples.append((moved - begun, last - first, time.process_time() - cpu, _rss_mb()))
+            await trio.sleep(spec.sample)
         wall = time.monotonic() - begun
         last = -1
-        while last != source.statistics.messages:  # answers were counted too: until nothing more comes
+        while last != source.statistics.messages:
             last = source.statistics.messages
             await trio.sleep(spec.linger)
         while any(s.depth for s in service.ring.statistics().sinks):  # noqa: ASYNC110
             await trio.sleep(0.02)
+        samples.append((wall, source.statistics.messages - first, time.process_time() - cpu, _rss_mb()))
         result.update(
             cpu=time.process_time() - cpu,
             wall=wall,
@@ -115,7 +134,13 @@ def main() -> None:
             dropped=sum(s.dropped for s in service.ring.statistics().sinks),
             peak=max(s.peak for s in service.ring.statistics().sinks),
             rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            rss_before_mb=rss,
+            capacity_mb=max(
+                (s.capacity_bytes for s in service.ring.statistics().sinks if s.capacity < 10**9), default=0
+            )
+            / 1e6,
             connects=source.statistics.connects,
+            samples=samples,
         )
         cpu = time.process_time()
         service.stop()

@@ -1,7 +1,8 @@
 """Seeded messages of the venue: 70 % book deltas of some 15 levels, 20 % trade messages, 9 % tickers, 1 % liquidations.
 
-The same seed gives the same bytes. `unique`: sizes with three decimals that hardly repeat, so that no cache of texts
-helps anybody. Books never cross and update ids never skip: whatever a reader reports as a gap is the reader's.
+The same options give the same bytes, and every option bends the mix another way (`Mix`). Books never cross and update
+ids never skip: whatever a reader reports as a gap is the reader's. A stream can follow itself again and again: each
+round begins with snapshots, and `later` moves its times and trade ids on.
 """
 
 from __future__ import annotations
@@ -10,20 +11,52 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec import Struct
+
 START_MS = 1_790_000_000_000
+ROUND_MS = 100_000
+"""Venue time of one round of a stream that follows itself."""
+ROUND = b"17900000"
+"""What all times and trade ids of the first round hold, and nothing else of eight digits should."""
 REACH = 50
 
 
+class Mix(Struct, frozen=True):
+    """What a stream is made of; the defaults are the reference."""
+
+    symbols: int = 1
+    books: float = 0.70
+    trades: float = 0.20
+    tickers: float = 0.09
+    """The rest is liquidations."""
+    levels: float = 14.9
+    """Changed levels a book delta, both sides together."""
+    fills: float = 1.6
+    """Trades a trade message."""
+    unique: bool = False
+    """Sizes with three decimals that hardly repeat, so that no cache of texts helps anybody."""
+    long: bool = False
+    """Sizes of 19 digits, as many as fit, with eight decimals."""
+    name: str = "B{:03d}USDT"
+    """Of the symbol with a number."""
+    seed: int = 7
+
+    def names(self) -> tuple[str, ...]:
+        """The symbols of the stream."""
+        return tuple(self.name.format(i) for i in range(self.symbols))
+
+
 class _Symbol:
-    def __init__(self, name: str, luck: random.Random, unique: bool, levels: float) -> None:
+    def __init__(self, name: str, luck: random.Random, mix: Mix) -> None:
         self.name = name
         self.luck = luck
-        self.levels = levels
+        self.levels = mix.levels
+        self.more = 1 - 1 / mix.fills
         self.mid = luck.randint(8_000, 40_000)
         self.update = luck.randint(10**6, 10**8)
         self.sequence = luck.randint(10**11, 10**12)
         self.big = luck.choice([1.0, 1.0, 30.0, 4_000.0])
-        self.size = self._unique if unique else self._plain
+        self.size = self._long if mix.long else self._unique if mix.unique else self._plain
         self.interest = luck.uniform(1e6, 1e9)
 
     def _plain(self) -> str:
@@ -31,6 +64,9 @@ class _Symbol:
 
     def _unique(self) -> str:
         return f"{max(0.001, self.luck.lognormvariate(6.0, 1.5) * self.big):.3f}"
+
+    def _long(self) -> str:
+        return f"{self.luck.randrange(10**10, 9 * 10**10)}.{self.luck.randrange(10**8):08d}"
 
     @staticmethod
     def price(tick: int) -> str:
@@ -52,18 +88,20 @@ class _Symbol:
     def delta(self, ms: int) -> bytes:
         luck = self.luck
         changed: tuple[dict[int, str], dict[int, str]] = ({}, {})
-        for side, sign in ((0, -1), (1, 1)):
-            for _ in range(max(0, round(luck.gauss(self.levels / 2, self.levels / 6)))):
-                changed[side][self.mid + sign * min(REACH, 1 + int(luck.expovariate(1 / 12)))] = self.size()
+        count = max(1, round(luck.gauss(self.levels - 0.4, self.levels / 4)))
+        bids = (count + luck.getrandbits(1)) // 2
+        for side, sign, wanted in ((0, -1, bids), (1, 1, count - bids)):
+            while len(changed[side]) < min(REACH - 5, wanted):  # near the middle of the book rather than far from it
+                changed[side].setdefault(self.mid + sign * min(REACH, 1 + int(luck.expovariate(1 / 12))), self.size())
         if luck.random() < 0.1:
             step = luck.choice((-1, 1))
-            bids, asks = changed
+            below, above = changed
             if step > 0:
-                asks |= {self.mid + 1: "0", self.mid + REACH + 1: self.size()}
-                bids |= {self.mid: self.size(), self.mid - REACH: "0"}
+                above |= {self.mid + 1: "0", self.mid + REACH + 1: self.size()}
+                below |= {self.mid: self.size(), self.mid - REACH: "0"}
             else:
-                bids |= {self.mid - 1: "0", self.mid - REACH - 1: self.size()}
-                asks |= {self.mid: self.size(), self.mid + REACH: "0"}
+                below |= {self.mid - 1: "0", self.mid - REACH - 1: self.size()}
+                above |= {self.mid: self.size(), self.mid + REACH: "0"}
             self.mid += step
         texts = [
             ",".join(f'["{self.price(tick)}","{size}"]' for tick, size in sorted(side.items(), reverse=i == 0))
@@ -73,10 +111,10 @@ class _Symbol:
 
     def trades(self, ms: int) -> bytes:
         luck, items = self.luck, []
-        for _ in range(1 + min(40, int(luck.expovariate(1 / 0.6)))):
+        while not items or luck.random() < self.more:
             self.sequence += 1
             side = luck.choice(("Buy", "Sell"))
-            n = f"{luck.getrandbits(128):032x}"
+            n = f"{luck.getrandbits(80):020x}{ROUND.decode()}{luck.getrandbits(16):04x}"
             items.append(
                 f'{{"T":{ms},"s":"{self.name}","S":"{side}","v":"{self.size()}","p":"{self.price(self.mid)}",'
                 f'"L":"{luck.choice(("PlusTick", "ZeroPlusTick", "MinusTick", "ZeroMinusTick"))}",'
@@ -114,32 +152,32 @@ class _Symbol:
         ).encode()
 
 
-def symbols_of(count: int) -> tuple[str, ...]:
-    """The names that a stream of `count` symbols uses."""
-    return tuple(f"B{i:03d}USDT" for i in range(count))
-
-
-def stream(
-    messages: int, *, symbols: int = 1, seed: int = 7, unique: bool = False, levels: float = 14.9, rate: float = 1000.0
-) -> Iterator[bytes]:
-    """A book and a ticker snapshot for each symbol, then `messages` of the mix, at `rate` a second of venue time."""
-    luck = random.Random(seed)
-    all_symbols = [_Symbol(name, luck, unique, levels) for name in symbols_of(symbols)]
-    for symbol in all_symbols:
+def stream(count: int, mix: Mix | None = None) -> Iterator[bytes]:
+    """A book and a ticker snapshot for each symbol, then `count` of the mix, evenly over half a round of venue time."""
+    mix = mix or Mix()
+    luck = random.Random(mix.seed)
+    symbols = [_Symbol(name, luck, mix) for name in mix.names()]
+    for symbol in symbols:
         yield symbol.snapshot(START_MS)
         yield symbol.ticker(START_MS, "snapshot")
-    for i in range(messages):
-        symbol = luck.choice(all_symbols)
-        ms = START_MS + int(i * 1000 / rate)
+    trades, tickers = mix.books + mix.trades, mix.books + mix.trades + mix.tickers
+    for i in range(count):
+        symbol = luck.choice(symbols)
+        ms = START_MS + i * (ROUND_MS // 2) // count
         kind = luck.random()
-        if kind < 0.70:
+        if kind < mix.books:
             yield symbol.delta(ms)
-        elif kind < 0.90:
+        elif kind < trades:
             yield symbol.trades(ms)
-        elif kind < 0.99:
+        elif kind < tickers:
             yield symbol.ticker(ms)
         else:
             yield symbol.liquidation(ms)
+
+
+def later(content: bytes, turn: int) -> bytes:
+    """A message, or a frame that holds one, in a later round: of the same size, at a later time, with new trade ids."""
+    return content.replace(ROUND, b"%d" % (int(ROUND) + turn)) if turn else content
 
 
 def write(path: Path, messages: Iterator[bytes]) -> int:

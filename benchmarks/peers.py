@@ -230,12 +230,29 @@ def _sans_io(url: str, topics: int, count: int, ca: str) -> float:
     return trio.run(run)
 
 
+def _websocket_client(url: str, topics: int, count: int, ca: str) -> float:
+    """What pybit receives with, and the predecessor's feed did."""
+    import websocket
+
+    socket = websocket.create_connection(url, sslopt={"ca_certs": ca})
+    socket.send(json.dumps({"op": "subscribe", "req_id": "1", "args": ["x"] * topics}))
+    socket.recv()
+    begun = time.process_time()
+    for _ in range(count):
+        socket.recv()
+    took = time.process_time() - begun
+    socket.close()
+    return took
+
+
 def main() -> None:
     name, url, topics, count, ca = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
     if name == "websockets":
         took = asyncio.run(_websockets(url, topics, count, ca))
     elif name == "picows":
         took = asyncio.run(_picows(url, topics, count, ca))
+    elif name == "websocket-client":
+        took = _websocket_client(url, topics, count, ca)
     elif name == "websockets sans-IO":
         took = _sans_io(url, topics, count, ca)
     else:
@@ -245,8 +262,11 @@ def main() -> None:
 
 TRANSPORTS = {
     "native": "wld", "trio-websocket": "wld", "websockets sans-IO": "websockets", "websockets": "websockets",
-    "picows": "picows",
+    "picows": "picows", "websocket-client": "websocket",
 }  # fmt: skip
+"""By name, and the module that each needs."""
+SLOW_TRANSPORTS = ("trio-websocket", "websocket-client")
+"""Run once."""
 
 
 # Formats -----------------------------------------------------------------------------------------------------------
