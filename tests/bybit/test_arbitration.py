@@ -94,12 +94,18 @@ class Venue:
 
 
 class Lines:
-    """Lines between a venue and an arbiter: a queue each; a frame is delivered when the test says so."""
+    """Lines between a venue and an arbiter: a queue each; what is in it is delivered when the test says so.
+
+    In a queue are frames, None for a confirmation, and a number for a pong: when its ping left. A line of `lags` is sent
+    its frames so many ms late, but its pongs at once: as by a server of the venue that is behind the others.
+    """
 
     def __init__(self, hold_s: float = 10.0) -> None:
         self.venue = Venue()
         self.arbiter = Arbiter(TOPICS, hold_s=hold_s)
-        self.queues: dict[int, deque[str | None]] = {}
+        self.queues: dict[int, deque[str | int | None]] = {}
+        self.lags: dict[int, int] = {}
+        self.late: dict[int, deque[tuple[int, str]]] = {}
         self.decoders: dict[int, MarketDecoder] = {}
         self.out: list[Event] = []
         self.numbers = 0
@@ -110,23 +116,53 @@ class Lines:
         return START + self.venue.time * MS
 
     def pass_time(self, ms: int) -> None:
-        self.venue.time += ms
+        for _ in range(ms // 10):
+            self.venue.time += 10
+            for line in self.late:
+                self._send_what_is_due(line)
+        self.venue.time += ms % 10
         self.out += self.arbiter.tick(self.now)
 
-    def connect(self) -> int:
+    def _send_what_is_due(self, line: int) -> None:
+        late = self.late.get(line)
+        while late and late[0][0] <= self.venue.time:
+            self.queues[line].append(late.popleft()[1])
+
+    def ping(self, line: int) -> None:
+        """Ask on a line; the venue answers at once."""
+        self._send_what_is_due(line)
+        self.queues[line].append(self.now)
+
+    def probe(self) -> list[int]:
+        """Ask where the arbiter wants to be answered, and deliver that."""
+        asked = self.arbiter.take_probes()
+        for line in asked:
+            self.ping(line)
+            self.deliver(line)
+        return asked
+
+    def connect(self, lag: int = 0) -> int:
         self.numbers += 1
         line = self.numbers
         self.decoders[line] = MarketDecoder()
         for topic in TOPICS:
             self.decoders[line].expect(topic)
         self.queues[line] = deque([*self.venue.snapshots(), None])
+        if lag:
+            self.lags[line], self.late[line] = lag, deque()
         self.arbiter.connected(line, self.now)
         return line
 
     def publish(self, frame: str, *, but: int | None = None) -> None:
-        for line, queue in self.queues.items():
+        for line in self.queues:
             if line != but:
-                queue.append(frame)
+                self.send(line, frame)
+
+    def send(self, line: int, frame: str) -> None:
+        if line in self.lags:
+            self.late[line].append((self.venue.time + self.lags[line], frame))
+        else:
+            self.queues[line].append(frame)
 
     def deliver(self, line: int, count: int | None = None) -> None:
         queue = self.queues[line]
@@ -134,6 +170,8 @@ class Lines:
             frame = queue.popleft()
             if frame is None:
                 self.out += self.arbiter.subscribed(line, TOPICS, self.now)
+            elif isinstance(frame, int):
+                self.out += self.arbiter.answered(line, frame, self.now)
             else:
                 self.out += self.arbiter.receive(line, self.decoders[line].decode(frame, self.now), self.now)
             for resync_line, topic in self.arbiter.take_resyncs():
@@ -147,6 +185,8 @@ class Lines:
 
     def kill(self, line: int, reason: GapReason = GapReason.DISCONNECT) -> None:
         del self.queues[line], self.decoders[line]
+        self.lags.pop(line, None)
+        self.late.pop(line, None)
         self.out += self.arbiter.disconnected(line, reason, self.now)
 
     def settle(self) -> None:
@@ -156,6 +196,8 @@ class Lines:
             self.pass_time(200)
             self.publish(self.venue.ticker())
             self.publish(self.venue.book())
+            if self.late:
+                self.pass_time(max(self.lags.values()))
             self.deliver_all()
 
     def gaps(self) -> list[Gap]:
@@ -501,6 +543,96 @@ def test_nothing_rotates_while_it_would_leave_a_topic_bare() -> None:
     assert lines.arbiter.covers_without(second)
 
 
+QUIET_MS = 20_000
+
+
+def one_after_another(lines: Lines, first: int) -> None:
+    """With nothing published, each line ends seconds after the next one was confirmed and the last one pinged."""
+    for _ in range(3):
+        lines.pass_time(QUIET_MS)
+        second = lines.connect()
+        lines.deliver(second)
+        lines.pass_time(300)
+        assert lines.probe() == [first]
+        lines.pass_time(2_000)
+        lines.kill(first)
+        first = second
+
+
+def test_in_a_market_without_any_data_a_pong_proves_that_lines_overlap() -> None:
+    lines = Lines()
+    first = lines.connect()
+    lines.settle()
+    one_after_another(lines, first)
+    everything(lines)
+    lines.deliver_all()
+    assert complete(lines)
+
+
+def test_a_pong_that_is_not_waited_for_proves_nothing() -> None:
+    lines = Lines()
+    first = lines.connect()
+    lines.settle()
+    lines.pass_time(QUIET_MS)
+    lines.ping(first)  # answered before the next line is confirmed
+    second = lines.connect()
+    lines.deliver(second)
+    lines.deliver(first)
+    lines.pass_time(300)
+    lines.kill(first)
+    assert {g.topic for g in lines.gaps()} == {"publicTrade", "allLiquidation"}
+
+
+def test_a_pong_that_the_venue_sends_ahead_of_what_waits_proves_nothing() -> None:
+    lines = Lines()
+    first = lines.connect(lag=5_000)
+    lines.settle()
+    lines.publish(lines.venue.trade(1))
+    lines.pass_time(100)
+    second = lines.connect()
+    for _ in range(3):
+        lines.pass_time(200)
+        lines.publish(lines.venue.book())
+        lines.deliver(second)
+    lines.ping(first)
+    lines.deliver(first)
+    lines.kill(first)  # the trade went with it
+    lines.settle()
+    assert None in lines.names(TRADES)
+
+
+def test_a_pong_on_the_line_behind_lets_out_what_a_quiet_ticker_holds() -> None:
+    lines = Lines()
+    lines.connect()
+    lines.settle()
+    lines.pass_time(QUIET_MS)
+    second = lines.connect()
+    snapshot = frames.ticker("snapshot", cs=lines.venue.quote, lastPrice="1.5", fundingRate="0.0001")
+    lines.queues[second] = deque([lines.venue.whole_book(), lines.venue._stamp(TICKER, snapshot), None])
+    lines.deliver(second)
+    lines.pass_time(300)
+    lines.probe()
+    lines.pass_time(10_000)
+    assert not lines.gaps()
+    assert isinstance(lines.out[-1], Ticker)
+
+
+def test_probes_are_few_and_end_with_their_need() -> None:
+    lines, first, second = two_lines()
+    lines.pass_time(QUIET_MS)
+    assert lines.probe() == []
+    third = lines.connect()
+    lines.deliver(third)
+    assert lines.probe() == []  # the venue has had no time yet
+    lines.pass_time(300)
+    assert sorted(lines.arbiter.take_probes()) == [first, second]
+    assert lines.arbiter.take_probes() == []
+    lines.pass_time(2_000)
+    assert sorted(lines.probe()) == [first, second]
+    lines.pass_time(2_000)
+    assert lines.probe() == []
+
+
 class AnyFate(RuleBasedStateMachine):
     """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
 
@@ -539,10 +671,16 @@ class AnyFate(RuleBasedStateMachine):
     def pass_time(self, ms: int) -> None:
         self.lines.pass_time(ms)
 
+    @rule(which=st.integers(0, 2))
+    def ping(self, which: int) -> None:
+        line = self.pick(which)
+        if line is not None:
+            self.lines.ping(line)
+
     @precondition(lambda self: len(self.lines.queues) < 3)
-    @rule()
-    def connect(self) -> None:
-        self.lines.connect()
+    @rule(lag=st.sampled_from([0, 0, 100, 240]))
+    def connect(self, lag: int) -> None:
+        self.lines.connect(lag)
 
     @rule(which=st.integers(0, 2))
     def kill(self, which: int) -> None:
@@ -560,7 +698,7 @@ class AnyFate(RuleBasedStateMachine):
         self.lines.venue.time += 7
         if line is not None:
             self.lines.publish(self.lines.venue.trade(1), but=line)
-            self.lines.queues[line].append("{garbage")
+            self.lines.send(line, "{garbage")
 
     @rule(which=st.integers(0, 2))
     def skip(self, which: int) -> None:

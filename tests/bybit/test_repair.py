@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 import wld
 from tests.faults.rig import recording
 from wld.bybit.backoff import RequestGate
-from wld.bybit.repair import missed_trades
-from wld.bybit.rest import BybitRest, to_trade
+from wld.bybit.decoder import Hole
+from wld.bybit.repair import Repairer, missed_trades
+from wld.bybit.rest import BybitRest, RecentTrades, to_trade
+from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
 from wld.events import AggressorSide, Trade
 
@@ -54,8 +57,35 @@ def test_a_reply_that_does_not_reach_back_says_so() -> None:
     assert not found.reaches_back
 
 
-def test_a_short_list_is_all_there_is() -> None:
-    assert missed_trades(newest_first(5, 6), ("t2", 900), 0, {"t6"}.__contains__).reaches_back
+def at(time: int, *names: str) -> list[Trade]:
+    """Trades of one millisecond, newest first."""
+    return [Trade("WLDUSDT", 1, 1, AggressorSide.BUY, name, event_time=time) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("reply", "missed", "is_whole"),
+    [
+        ([], [], False),
+        (at(9, "x"), ["x"], False),  # short, and begins behind the last known trade
+        (at(9, "x") + at(5, "w"), ["w", "x"], False),  # its millisecond, but which of the two came first?
+        (at(9, "x") + at(5, "w", "last", "v"), ["w", "x"], True),
+        (at(9, "x") + at(5, "w") + at(4, "u"), ["w", "x"], True),
+        (at(5, "last"), [], True),
+        (at(4, "u"), [], True),
+    ],
+)
+def test_a_short_list_is_whole_only_where_it_reaches_the_last_known_trade(
+    reply: list[Trade], missed: list[str], is_whole: bool
+) -> None:
+    found = missed_trades(reply, ("last", 5), 0, set[str]().__contains__)
+    assert (names(found.trades), found.reaches_back) == (missed, is_whole)
+
+
+@pytest.mark.parametrize("reply", [[], at(9, "x"), at(9, "x") + at(2, "w")])
+def test_where_no_trade_was_ever_seen_there_is_nothing_to_prove(reply: list[Trade]) -> None:
+    found = missed_trades(reply, None, 5, set[str]().__contains__)
+    assert names(found.trades) == (["x"] if reply else [])
+    assert found.reaches_back
 
 
 def test_without_a_known_trade_the_start_of_the_recording_is_the_bound() -> None:
@@ -110,6 +140,11 @@ def good(result: dict[str, Any]) -> httpx.Response:
     return httpx.Response(200, content=json.dumps({"retCode": 0, "result": result}))
 
 
+async def test_an_entry_that_cannot_be_read_is_counted() -> None:
+    api, _ = rest(RequestGate(), good({"list": [{"execId": 5}, "?"]}))
+    assert await api.recent_trades("WLDUSDT", 7) == ([], 2)
+
+
 async def test_after_403_the_venue_is_left_alone_for_ten_minutes(autojump_clock: trio.testing.MockClock) -> None:
     api, asked = rest(RequestGate(), httpx.Response(403), good({"timeNano": "5"}))
     with pytest.raises(RetryableSourceError, match="403"):
@@ -141,6 +176,38 @@ async def test_requests_are_spread_over_time(autojump_clock: trio.testing.MockCl
             nursery.start_soon(api.server_time)
     assert len(asked) == 7
     assert trio.current_time() - begun == pytest.approx(10)
+
+
+async def test_a_symbol_that_cannot_be_fetched_leaves_the_others_repaired_and_the_gap_open(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Venue:
+        async def recent_trades(self, symbol: str, receive_time: int) -> RecentTrades:
+            if symbol == "OPUSDT":
+                raise RetryableSourceError("GET …: HTTP 500")
+            return RecentTrades(newest_first(1, 2, 3), 0)
+
+    class Memory:
+        known = {"t1"}
+
+        def knows_trade(self, topic: str, trade_id: str) -> bool:
+            return trade_id in self.known
+
+        def add_trade(self, topic: str, trade_id: str) -> None:
+            self.known = self.known | {trade_id}
+
+    out: list[wld.Event] = []
+    venue: Any = Venue()
+    repairer = Repairer(lambda: nullcontext(venue), RequestGate(), ReceiveClock(), out.extend, luck=lambda: 0.0)
+    gap = wld.Gap(4, wld.GapReason.DISCONNECT)
+    last = {"publicTrade.OPUSDT": ("o1", 1), "publicTrade.WLDUSDT": ("t1", 1_001)}
+    repairer.add([Hole(gap, last)], Memory())
+    with trio.move_on_after(300):
+        await repairer.run()
+    *trades, repair = out
+    assert [t.trade_id for t in trades if isinstance(t, Trade)] == ["t2", "t3"]
+    assert isinstance(repair, wld.Repair)
+    assert (repair.gap_id, repair.recovered, repair.remaining) == (4, 2, None)
 
 
 async def test_a_gap_is_repaired_with_the_trades_it_cost(tmp_path: Path) -> None:

@@ -108,15 +108,19 @@ class Rig:
         """Let the exchange go on for so long."""
         await trio.sleep(seconds)
 
-    async def quiesce(self) -> None:
-        """The market stands still, and what the exchange said of it has arrived."""
+    def stand_still(self) -> None:
+        """The market does nothing more: what is left is snapshots and pongs."""
         market = self.exchange.market
 
-        def stand_still(to_ms: int) -> list[Message]:
+        def advance(to_ms: int) -> list[Message]:
             market.skip_to(to_ms)
             return []
 
-        market.advance = stand_still  # type: ignore[method-assign]
+        market.advance = advance  # type: ignore[method-assign]
+
+    async def quiesce(self) -> None:
+        """The market stands still, and what the exchange said of it has arrived."""
+        self.stand_still()
         for client in self.exchange.clients.values():
             with trio.move_on_after(2):
                 while client.frames.statistics().current_buffer_used:  # noqa: ASYNC110

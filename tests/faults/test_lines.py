@@ -57,6 +57,21 @@ async def test_both_lines_down_at_once_is_one_exact_gap(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+async def test_lines_that_end_one_after_another_in_a_silent_market_are_no_gap(tmp_path: Path) -> None:
+    async with recording(tmp_path, proxies=2, connections=2, ping_interval=20.0) as rig:
+        await rig.until_connected(2)
+        rig.stand_still()
+        await rig.exchange_time(0.5)
+        for victim in (*rig.proxies, *rig.proxies):
+            victim.reset_all()
+            await trio.sleep(0.3)
+            await rig.until_connected(2)
+    result = rig.balance()
+    assert result.is_exact, str(result)
+    assert rig.gaps == []
+
+
+@pytest.mark.slow
 async def test_old_lines_are_opened_anew_one_at_a_time(tmp_path: Path) -> None:
     async with recording(tmp_path, proxies=2, connections=2, connection_max_age=0.5) as rig:
         await rig.until_connected(2)

@@ -24,7 +24,9 @@ from wld.units import SCALE
 HOLD_S = 10.0
 """A line ahead waits at most so long for one behind; then what is between is a Gap."""
 OVERLAP_S = 0.25
-"""A line covers a quiet topic once another has shown messages sent so long after the topic was subscribed."""
+"""What the venue's servers may be apart, and its confirmations ahead of their effect: see `_overlaps`."""
+PROBE_S = 2.0
+"""A line whose pong would prove an overlap is pinged no more often than this."""
 ALONE_S = 30.0
 """Trades or liquidations on one line only for so long are a divergence."""
 HELD_ITEMS = 20_000
@@ -43,7 +45,7 @@ Prices = tuple[set[int], set[int]]
 class _Item:
     """What is compared: `key` names it, `content` tells a different one of the same name, `order` old from new."""
 
-    __slots__ = ("content", "events", "is_snapshot", "key", "order", "time")
+    __slots__ = ("content", "events", "is_flow", "is_snapshot", "key", "order", "time")
 
     def __init__(self, key: Any, content: int, order: tuple[int | None, int], events: list[Event]) -> None:
         self.key = key
@@ -51,6 +53,8 @@ class _Item:
         self.order = order
         self.events = events
         self.is_snapshot = type(events[0]) is BookSnapshot
+        self.is_flow = not self.is_snapshot
+        """Every line is sent it, unlike the snapshot that a new line begins with."""
         self.time = events[0].receive_time
 
 
@@ -116,9 +120,11 @@ class _View:
         "floor",
         "held",
         "is_asked",
+        "is_begun",
         "is_renewed",
         "skipped",
         "subscribed",
+        "subscribed_at",
         "subscribed_sent",
     )
 
@@ -126,6 +132,8 @@ class _View:
         self.subscribed = False
         self.subscribed_sent: int | None = None
         """Venue time at which the topic certainly flowed on this line, ns."""
+        self.subscribed_at = 0
+        """Receive time by which it did, ns."""
         self.attached = False
         """It brings everything that follows the end of the log."""
         self.cursor: int | None = None
@@ -135,16 +143,22 @@ class _View:
         self.skipped: dict[Any, int] = {}
         self.is_asked = False
         """A fresh snapshot was asked for and has not come."""
+        self.is_begun = False
+        """It has brought something."""
         self.is_renewed = False
         """Being subscribed anew: its messages are left out until the venue confirms."""
 
 
 class _LineState:
-    __slots__ = ("last_receive", "last_sent", "unstamped")
+    __slots__ = ("answered", "last_receive", "last_sent", "probed", "unstamped")
 
     def __init__(self, now: int) -> None:
         self.last_receive = now
         self.last_sent = 0
+        self.answered = 0
+        """When the latest ping left that was answered while the line was not seen to be behind, receive clock, ns."""
+        self.probed = 0
+        """When a ping was last asked for."""
         self.unstamped: list[_View] = []
 
 
@@ -235,6 +249,9 @@ class Arbiter:
         self._last_data: int | None = None
         self._first_data: int | None = None
         self._max_sent = 0
+        self._max_sent_at = 0
+        self._max_flow = 0
+        """Venue time of the latest message that no line's first snapshot explains: one that every line is sent."""
         self._sent = 0
         self._now = 0
         self._holding: set[tuple[str, int]] = set()
@@ -290,7 +307,36 @@ class Arbiter:
     def _mark_subscribed(self, state: _LineState, view: _View) -> None:
         if not view.subscribed:
             view.subscribed = True
+            view.subscribed_at = self._now
             state.unstamped.append(view)
+
+    def answered(self, line: int, ping_time: int, now: int) -> list[Event]:
+        """A pong came on a line, to a ping that left at `ping_time` (receive clock, ns): see `_overlaps`."""
+        self._tell_time(now)
+        state = self._lines.get(line)
+        if state is None or state.last_sent < self._max_flow - self._overlap:
+            return []  # others have shown what this line has not: its messages, not its pongs, tell how far it is
+        state.answered = max(state.answered, ping_time)
+        self._look_for_overlaps()
+        return self._note_data(self._look_again())
+
+    def take_probes(self) -> list[int]:
+        """Lines to ping now, since a pong on them would prove an overlap that nothing else may prove soon."""
+        probes: list[int] = []
+        for topic in self._topics.values():
+            if topic.kind == "book":
+                continue
+            for line, view in topic.views.items():
+                since = self._flows_since(topic, line, None)
+                if view.attached or since is None or self._now < since + self._overlap:
+                    continue
+                for other, covering in topic.views.items():
+                    state = self._lines[other]
+                    wants = covering.attached and state.answered < since + self._overlap
+                    if wants and self._now >= state.probed + int(PROBE_S * _S):
+                        state.probed = self._now
+                        probes.append(other)
+        return probes
 
     def disconnected(self, line: int, reason: GapReason, now: int) -> list[Event]:
         """A line ended. A Gap where that left a topic without a line that covers it."""
@@ -325,6 +371,7 @@ class Arbiter:
         self._holding.discard((topic.name, line))
         if view.subscribed:
             view.subscribed_sent = None
+            view.subscribed_at = self._now
             self._lines[line].unstamped.append(view)
 
     def _uncovered(
@@ -358,7 +405,7 @@ class Arbiter:
                 if topic.is_strict:
                     self._heal.add(topic.name)  # the snapshot that ends the Gap goes out, though it may be known
             return []
-        is_current = state.last_sent >= self._max_sent - self._overlap
+        is_current = self._is_current(state)
         gaps: list[Gap] = []
         drains: list[tuple[_Topic, int]] = []
         for topic in bare:
@@ -404,7 +451,7 @@ class Arbiter:
                 if view.held and best is None:
                     best = (line, False)
             elif view.subscribed:
-                if view.subscribed_sent is not None and state.last_sent >= view.subscribed_sent + self._overlap:
+                if self._overlaps(state, view.subscribed_sent, view.subscribed_at):
                     return line, True
                 best = best or (line, False)
         if best is None and goes_on and topic.kind != "book":
@@ -433,13 +480,17 @@ class Arbiter:
         out += self._message(line, message)
         if sent:
             state.last_sent = max(state.last_sent, sent)
-            self._max_sent = max(self._max_sent, sent)
+            if sent > self._max_sent:
+                self._max_sent, self._max_sent_at = sent, self._now
             if state.unstamped:
                 for view in state.unstamped:
                     view.subscribed_sent = sent
                 state.unstamped = []
         if self._holding:
             out += self._look_again()
+        return self._note_data(out)
+
+    def _note_data(self, out: list[Event]) -> list[Event]:
         if any(type(e) is not Gap for e in out):
             self._last_data = self._now
             if self._first_data is None:
@@ -480,9 +531,13 @@ class Arbiter:
     def _take(self, topic: _Topic, line: int, view: _View, item: _Item) -> list[Event]:
         if item.is_snapshot:
             view.is_asked = False
+        if topic.kind == "state" and not view.is_begun:
+            item.is_flow = False
+        view.is_begun = True
         if view.attached:
             return self._walk(topic, line, view, item)
         if view.held:
+            self._note_flow(item)
             view.held.append(item)
             if len(view.held) > HELD_ITEMS:
                 return self._release(topic, line)
@@ -503,6 +558,7 @@ class Arbiter:
             return self._walk(topic, line, view, item)
         if topic.is_strict and not item.is_snapshot:
             return []
+        self._note_flow(item)
         view.held.append(item)
         self._holding.add((topic.name, line))
         return []
@@ -514,11 +570,47 @@ class Arbiter:
         if topic.kind == "book":
             return False
         sent = item.order[1] if topic.kind == "state" else topic.views[line].subscribed_sent
-        return sent is not None and any(
-            self._lines[other].last_sent >= sent + self._overlap
+        since = self._flows_since(topic, line, item)
+        return any(
+            self._overlaps(self._lines[other], sent, since)
             for other, view in topic.views.items()
             if view.attached and other != line
         )
+
+    def _overlaps(self, state: _LineState, sent: int | None, since: int | None) -> bool:
+        """Whether a line is known to have brought everything from before another carried a topic.
+
+        That other one carries it from `sent` on (venue time of a message behind the confirmation), and did by `since`
+        (receive time of the confirmation). Then a hole between the two is impossible, for either of two reasons.
+
+        *Data.* A line brings its messages in the order of sending. One sent at `sent` or later shows that all
+        before it has come.
+
+        *A pong.* The ping left after `since`, so the venue answered it after the other line carried the topic; and
+        what a connection was sent before the pong comes before the pong, as TCP keeps the order. It is the only
+        proof while nothing is published at all.
+
+        Both take for granted that the venue's servers publish at about the same time, that a confirmed topic flows
+        soon, and that a pong does not overtake messages queued for the same connection by more than a moment: for
+        all three there is `OVERLAP_S` on top, and it is as much as can be proven from outside. Where queues are longer
+        there is traffic that fills them, and then the pong of a line that lacks what another has shown proves
+        nothing (`answered`).
+        """
+        return (sent is not None and state.last_sent >= sent + self._overlap) or (
+            since is not None and state.answered >= since + self._overlap
+        )
+
+    def _is_current(self, state: _LineState) -> bool:
+        """Whether a line has brought what any has, as far as is known."""
+        return self._overlaps(state, self._max_sent - 2 * self._overlap, self._max_sent_at)
+
+    def _flows_since(self, topic: _Topic, line: int, item: _Item | None) -> int | None:
+        """Receive time by which a line without a place carried a topic that tells no continuity by itself."""
+        view = topic.views[line]
+        if topic.kind == "state":
+            first = view.held[0] if view.held else item
+            return None if first is None else first.time
+        return view.subscribed_at if view.subscribed else None
 
     def _is_old(self, topic: _Topic) -> bool:
         """Nothing came out for so long that nobody can be behind any more."""
@@ -646,6 +738,7 @@ class Arbiter:
 
     def _say(self, topic: _Topic, view: _View, item: _Item) -> list[Event]:
         view.cursor = topic.log.append(item, self._now)
+        self._note_flow(item)
         topic.last_time = self._now
         topic.is_fresh = False
         if item.is_snapshot:
@@ -659,6 +752,10 @@ class Arbiter:
             topic.is_after_hole = False
             topic.hole_order = item.order
         return item.events
+
+    def _note_flow(self, item: _Item) -> None:
+        if item.is_flow:
+            self._max_flow = max(self._max_flow, _sent_time(item.events))
 
     def _alone_on(self, topic: _Topic, line: int, view: _View, item: _Item) -> list[Event]:
         """A trade or liquidation that the other lines have passed without showing it."""
@@ -811,10 +908,14 @@ class Arbiter:
 
     def clock_set(self, forward: int) -> None:
         """The clock that times come from was set forward by so many ns: no line was behind for that."""
+        self._max_sent_at += forward
         for state in self._lines.values():
             state.last_receive += forward
+            state.answered += forward
+            state.probed += forward
         for topic in self._topics.values():
             for view in topic.views.values():
+                view.subscribed_at += forward
                 for item in view.held:
                     item.time += forward
 
@@ -829,23 +930,25 @@ class Arbiter:
                 out += self._release(topic, line)
         for topic in self._topics.values():
             if topic.kind in ("trade", "liquidation"):
-                self._look_for_overlap(topic)
                 self._look_for_loners(topic)
-        return out
+        self._look_for_overlaps()
+        return self._note_data(out)
 
-    def _look_for_overlap(self, topic: _Topic) -> None:
-        """A quiet topic: lines that cover it although they have shown no message of it."""
-        for view in topic.views.values():
-            sent = view.subscribed_sent
-            if view.attached or view.held or not view.subscribed or sent is None:
+    def _look_for_overlaps(self) -> None:
+        """Quiet topics: lines that cover them although they have shown no message of them."""
+        for topic in self._topics.values():
+            if topic.kind not in ("trade", "liquidation"):
                 continue
-            if any(
-                other.attached and self._lines[line].last_sent >= sent + self._overlap
-                for line, other in topic.views.items()
-            ):
-                view.attached = True
-                view.cursor = None
-                view.floor = topic.log.end
+            for view in topic.views.values():
+                if view.attached or view.held or not view.subscribed:
+                    continue
+                if any(
+                    other.attached and self._overlaps(self._lines[line], view.subscribed_sent, view.subscribed_at)
+                    for line, other in topic.views.items()
+                ):
+                    view.attached = True
+                    view.cursor = None
+                    view.floor = topic.log.end
 
     def _release(self, topic: _Topic, line: int) -> list[Event]:
         """Stop waiting for the lines that keep this one waiting."""
@@ -873,7 +976,7 @@ class Arbiter:
                 continue
             since = log.at(place)[3]
             state = self._lines[line]
-            is_current = state.last_sent >= self._max_sent - self._overlap
+            is_current = self._is_current(state)
             if is_current and self._now - since >= self._alone and state.last_receive - since >= self._alone:
                 missing = log.end - place + 1
                 self._diverge("divergence_alone", topic, f"line {line} lacks {missing} that another brought")
@@ -916,7 +1019,7 @@ class Arbiter:
         return (
             state is not None
             and self._lost is None
-            and state.last_sent >= self._max_sent - self._overlap
+            and self._is_current(state)
             and all(t.views[line].attached for t in self._topics.values() if not t.is_idle)
         )
 

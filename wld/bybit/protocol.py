@@ -26,6 +26,8 @@ RESYNC_INITIAL_S = 1.0
 RESYNC_MAX_S = 60.0
 """A topic's second resync in a row waits this long at first and at most, so a busy book makes no storm."""
 QUIET_MAX_S = 900.0
+UNANSWERED_PINGS = 64
+"""Remembered at most, on a venue that answers none."""
 REFUSED_INITIAL_S = 5.0
 REFUSED_MAX_S = 900.0
 """A refused topic is asked for again after this long at first and at most: the venue may have refused in error."""
@@ -132,6 +134,10 @@ class BybitProtocol:
         self._notes: list[tuple[str, str]] = []
         self._out: list[str] = []
         self._confirmed: list[str] = []
+        self._pings: dict[str, int] = {}
+        """Unanswered, by id: when they left, ns."""
+        self._pongs: list[int] = []
+        self._is_probing = False
         self._quiet_from = 0
         self._is_open = False
         self.has_data = False
@@ -162,6 +168,9 @@ class BybitProtocol:
         self._requests.clear()
         self._out = []
         self._confirmed = []
+        self._pings.clear()
+        self._pongs = []
+        self._is_probing = False
         self._is_open = True
         self.has_data = False
         for topic in self._rejected:
@@ -200,9 +209,22 @@ class BybitProtocol:
             self._send("unsubscribe", gone)
         return self._take_out()
 
-    def ping(self) -> str:
+    def ping(self, now: int) -> str:
         """The venue's heartbeat, asked for every 20 s."""
-        return json.dumps({"req_id": f"p{next(self._ids)}", "op": "ping"})
+        ping_id = f"p{next(self._ids)}"
+        self._pings[ping_id] = now
+        if len(self._pings) > UNANSWERED_PINGS:
+            del self._pings[next(iter(self._pings))]
+        return json.dumps({"req_id": ping_id, "op": "ping"})
+
+    def probe(self) -> None:
+        """Let the next tick ping beside the heartbeat: the answer is wanted as a proof."""
+        self._is_probing = True
+
+    def take_pongs(self) -> list[int]:
+        """When the pings left that were answered since the last call, ns. A pong that names no ping of ours is none."""
+        taken, self._pongs = self._pongs, []
+        return taken
 
     def _send(self, op: str, topics: list[str]) -> str:
         request_id = f"w{next(self._ids)}"
@@ -233,6 +255,8 @@ class BybitProtocol:
     def clock_set(self, forward: int, now: int) -> None:
         """The clock that `now` comes from was set forward by so many ns: no topic was silent for that."""
         self._quiet_from = now
+        self._pings = {ping_id: sent + forward for ping_id, sent in self._pings.items()}
+        self._pongs = [sent + forward for sent in self._pongs]
         for request in self._requests.values():
             request.deadline += forward
         for state in self._topics.values():
@@ -277,7 +301,10 @@ class BybitProtocol:
 
     def _answer(self, answer: Envelope, now: int) -> list[Event]:
         if answer.op in ("ping", "pong") or answer.ret_msg == "pong":
-            return []  # linear pongs keep op "ping"; option and private ones say "pong"
+            # Linear pongs keep op "ping"; option and private ones say "pong".
+            if (sent := self._pings.pop(answer.req_id or "", None)) is not None:
+                self._pongs.append(sent)
+            return []
         if answer.op == "unsubscribe":
             return []
         request_id = answer.req_id or ""
@@ -375,6 +402,9 @@ class BybitProtocol:
             if now >= request.deadline:
                 del self._requests[request_id]
                 self._unanswered(request, now)
+        if self._is_probing:
+            self._is_probing = False
+            self._out.append(self.ping(now))
         if self._rejected:
             self._ask_refused_again(now)
         for topic, state in list(self._topics.items()):

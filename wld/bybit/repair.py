@@ -19,7 +19,7 @@ from msgspec import structs
 from wld.bybit.backoff import Backoff, RequestGate
 from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import Hole, LastTrade
-from wld.bybit.rest import TRADES_LIMIT, BybitRest
+from wld.bybit.rest import TRADES_LIMIT, BybitRest, RecentTrades
 from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
 from wld.events import Event, Repair, Trade
@@ -63,13 +63,18 @@ def missed_trades(
 ) -> Found:
     """The trades of a hole in the venue's list (newest first). Pure.
 
-    `last` is the newest trade known before the hole; without one, `since` is where the recording began (ns). A list
-    shorter than `limit` is all there is. Trades newer than the first known one are left to the stream, which brings
-    them.
+    `last` is the newest trade known before the hole. That nothing is missing between it and the list is proven by
+    the list alone: the trade is in it, or one of an earlier millisecond is. Of the same millisecond is not enough, nor
+    that the list is short: the venue may have cut it, or begun it anew.
+
+    Without `last`, no trade of the symbol has ever been seen, and `since` is where the recording began (ns): a list
+    that reaches back beyond it holds all there was, and so does a short one as far as anybody knows.
+
+    Trades newer than the first known one are left to the stream, which brings them.
     """
     missed: list[Trade] = []
     is_behind = False
-    reaches_back = len(reply) < limit
+    reaches_back = last is None and len(reply) < limit
     for trade in reply:
         if last is not None:
             if trade.trade_id == last[0] or trade.event_time < last[1]:
@@ -139,18 +144,26 @@ class Repairer:
             symbol = topic.rpartition(".")[2]
             reply = await self._fetch(symbol, hole.gap.gap_id)
             if reply is None:
-                return
-            found = missed_trades(reply, last, self._since, lambda i, topic=topic: memory.knows_trade(topic, i))  # type: ignore[misc]
+                is_whole = False  # the other symbols' trades are worth having all the same
+                continue
+            found = missed_trades(
+                reply.trades,
+                last,
+                self._since,
+                lambda i, topic=topic: memory.knows_trade(topic, i),  # type: ignore[misc]
+            )
             now = self._clock.now()
             for trade in found.trades:
                 memory.add_trade(topic, trade.trade_id, trade.event_time)
             self._publish([structs.replace(t, is_backfilled=True, receive_time=now) for t in found.trades])
             recovered += len(found.trades)
-            if not found.reaches_back:
+            if reply.unreadable or not found.reaches_back:
                 is_whole = False
+                listed = len(reply.trades) + reply.unreadable
+                why = f"hold {reply.unreadable} that cannot be read" if reply.unreadable else "do not reach back to it"
                 self._complaints.tell(
                     "reach",
-                    f"gap {hole.gap.gap_id}: the venue's last {len(reply)} trades of {symbol} do not reach back to it;"
+                    f"gap {hole.gap.gap_id}: the venue's last {listed} trades of {symbol} {why};"
                     " how many are missing is unknown",
                 )
         now = self._clock.now()
@@ -160,7 +173,7 @@ class Repairer:
         )
         log.info("gap %d: %d missed trades fetched%s", gap.gap_id, recovered, "" if is_whole else ", not all")
 
-    async def _fetch(self, symbol: str, gap_id: int) -> list[Trade] | None:
+    async def _fetch(self, symbol: str, gap_id: int) -> RecentTrades | None:
         backoff = Backoff(1.0, 30.0)
         for _ in range(ATTEMPTS):
             await trio.sleep(self._gate.closed_for(trio.current_time()))
@@ -170,5 +183,5 @@ class Repairer:
             except RetryableSourceError as error:
                 failure = error
                 await trio.sleep(backoff.next_delay(self._luck()))
-        self._complaints.tell("fetch", f"gap {gap_id} is not repaired: {failure}")
+        self._complaints.tell("fetch", f"gap {gap_id}: the trades of {symbol} cannot be fetched: {failure}")
         return None

@@ -6,7 +6,7 @@ import importlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -26,6 +26,15 @@ _MAX_PAGES = 100
 TRADES_LIMIT = 1_000
 """The most that recent-trade gives."""
 _CATEGORY = "linear"
+
+
+class RecentTrades(NamedTuple):
+    """What the venue lists of a symbol's trades."""
+
+    trades: list[Trade]
+    """Newest first."""
+    unreadable: int
+    """Entries left out."""
 
 
 class BybitRest:
@@ -102,14 +111,16 @@ class BybitRest:
         except (KeyError, ValueError, TypeError):
             raise RetryableSourceError("GET /v5/market/time: no timeNano") from None
 
-    async def recent_trades(self, symbol: str, receive_time: int) -> list[Trade]:
-        """The last trades of a symbol, newest first, at most `TRADES_LIMIT`; one that cannot be read is left out."""
+    async def recent_trades(self, symbol: str, receive_time: int) -> RecentTrades:
+        """The last trades of a symbol, at most `TRADES_LIMIT`."""
         result = await self.get("/v5/market/recent-trade", category=_CATEGORY, symbol=symbol, limit=TRADES_LIMIT)
         items = result.get("list")
         if not isinstance(items, list):
             raise RetryableSourceError("GET /v5/market/recent-trade: no list")
-        trades = [to_trade(item, symbol, receive_time) for item in items[:TRADES_LIMIT] if isinstance(item, dict)]
-        return [trade for trade in trades if trade is not None]
+        listed = items[:TRADES_LIMIT]
+        read = (to_trade(item, symbol, receive_time) for item in listed if isinstance(item, dict))
+        trades = [trade for trade in read if trade is not None]
+        return RecentTrades(trades, len(listed) - len(trades))
 
     async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
         """Instruments with their margin tiers: of the given symbols, or all perpetuals and futures listed.

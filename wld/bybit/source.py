@@ -295,6 +295,8 @@ class _Group:
             events += arbiter.receive(line.number, protocol.receive(frame, now), now)
             if confirmed := protocol.take_confirmed():
                 events += arbiter.subscribed(line.number, confirmed, now)
+            for ping_time in protocol.take_pongs():
+                events += arbiter.answered(line.number, ping_time, now)
         self._ring.publish(events)
         self._resync(arbiter, now)
 
@@ -316,6 +318,10 @@ class _Group:
                 audited = trio.current_time()
                 arbiter.audit({line.number: line.protocol.decoder for line in self.lines if line.is_open})
             self._resync(arbiter, now)
+            for probed in arbiter.take_probes():
+                for line in self.lines:
+                    if line.number == probed:
+                        line.protocol.probe()
             self.repair()
             for kind, sentence in arbiter.take_notes():
                 source._complaints.tell(kind, sentence)
@@ -489,7 +495,7 @@ class _Line:
         """Ping at the interval that the venue asks for; `_tick` looks whether anything comes back."""
         while True:
             await trio.sleep(self._source._config.ping_interval)
-            await self._send([self.protocol.ping()])
+            await self._send([self.protocol.ping(self._source._clock.now())])
             if self._asked is None or self._last_frame >= self._asked:
                 self._asked = trio.current_time()
 
