@@ -44,7 +44,8 @@ class RecorderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     depth: str = "delta"
     """`delta` keeps what the venue sent; `snapshot` writes the full book on each update."""
     on_error: str = "stop"
-    """When the disk refuses: `stop` the run with status 1, or `retry` until it takes again."""
+    """When the disk refuses: `stop` the run with status 1, or `retry` until it takes again; at the end of a run, for
+    `drain_timeout`."""
     keep: str | None = None
     """How much of the folder to keep, `30d` or `50GB`: older tapes are deleted, with a log line each. None: all."""
 
@@ -90,13 +91,15 @@ class Recorder:
         """Record until the batches end, then seal.
 
         Raises:
-            TapeError: the folder is held by another recorder or cannot be written, or (`on_error = "stop"`) the disk
-                refused; what had been flushed stays readable.
+            TapeError: the folder is held by another recorder or cannot be written, or the disk refused (with
+                `on_error = "retry"`: until the sink was cancelled); what had been flushed stays readable.
         """
         writer = await trio.to_thread.run_sync(self._open)
         try:
             task_status.started()
             await self._consume(writer, batches)
+            if self._config.on_error == "retry":
+                await self._write_the_rest(writer)
         finally:
             # A disk that hangs must not hang the drain: the thread is left behind and the journal recovered later.
             with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
@@ -163,18 +166,35 @@ class Recorder:
                         failure.append(error)
                         nursery.cancel_scope.cancel()
                         return
-                    if self._refused is None:
-                        _log.error("%s; trying again each second", error)
-                    self._refused = str(error)
-                    self._report(writer)
-                    await trio.sleep(RETRY_S)
+                    await self._wait_for_the_disk(writer, error)
                     continue
-                if self._refused:
-                    _log.warning("the disk takes writes again")
-                self._refused = None
-                self._report(writer)
+                self._note_written(writer)
                 if writer.pending and not sealing.child_tasks and trio.current_time() >= self._seal_again:
                     sealing.start_soon(self._seal, writer)
+
+    async def _wait_for_the_disk(self, writer: TapeWriter, error: TapeError) -> None:
+        if self._refused is None:
+            _log.error("%s; trying again each second", error)
+        self._refused = str(error)
+        self._report(writer)
+        await trio.sleep(RETRY_S)
+
+    def _note_written(self, writer: TapeWriter) -> None:
+        if self._refused:
+            _log.warning("the disk takes writes again")
+        self._refused = None
+        self._report(writer)
+
+    async def _write_the_rest(self, writer: TapeWriter) -> None:
+        """Write what is left when the batches have ended; no limit but the end of the drain, which cancels this."""
+        while True:
+            try:
+                await self._write(writer)
+            except TapeError as error:
+                await self._wait_for_the_disk(writer, error)
+            else:
+                self._note_written(writer)
+                return
 
     async def _write(self, writer: TapeWriter) -> None:
         self._taken += self._waiting
@@ -236,11 +256,16 @@ class Recorder:
     def _finish(self, writer: TapeWriter) -> None:
         self._is_over = True
         try:
-            self._taken += self._waiting
-            self._waiting = []
-            self._write_taken(writer)
-        finally:
-            writer.close()
+            try:
+                self._taken += self._waiting
+                self._waiting = []
+                self._write_taken(writer)
+            finally:
+                writer.close()
+        except TapeError as error:
+            if self._refused is None:
+                raise
+            raise TapeError(f"{error}, and did so to the end: what came meanwhile is not on the tape") from None
         self._retain(writer)
 
     def _report(self, writer: TapeWriter) -> None:

@@ -50,6 +50,7 @@ def told(text: str) -> str:
     text = re.sub(r"\S*/(?:[\w.-]+/)*market_data\S*", "market_data_….bin", text)
     text = re.sub(r"/tmp/\S+|/proc/\S+", "FOLDER", text)
     text = re.sub(r"[+-]?\d+(?:[.,]\d+)*", "N", text)
+    text = re.sub(r"(Connection reset by peer)(; (\[Errno N\] )?Connection reset by peer)+", r"\1", text)
     return " ".join(text.split()).replace("|", "/")[:160]
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +17,13 @@ from wld_recorder import RecorderConfig
 import wld
 from tests.faults import rig as rigs
 from tests.faults.rig import Rig, recording
-from tests.faults.table import Row, check, told
+from tests.faults.rows import Act, run, tape_of, words
+from tests.faults.table import Row, check
 from wld.clock import ReceiveClock
+from wld.exchange import rest
 from wld.ring import Subscription
 from wld.service import SinkEntry
 from wld.tape.seal import BlockFile
-
-Act = Callable[[Rig], Awaitable[None]]
-
-
-def words(caplog: pytest.LogCaptureFixture) -> tuple[str, ...]:
-    """The warnings and errors, each kind once, in order."""
-    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and r.name.startswith("wld.")]
-    return tuple(dict.fromkeys(told(line) for line in lines if not line.startswith("the block failed")))
-
-
-def tape_of(rig: Rig) -> str:
-    """Which Gaps stand on the tape, each kind once."""
-    gaps = [f"`{g.reason.value}` of {g.topic or 'all topics'}" for g in rig.gaps]
-    kinds = sorted(dict.fromkeys(gaps))
-    repairs = sum(isinstance(e, wld.Repair) for e in rig.events)
-    text = "Gap " + ", ".join(kinds) if kinds else "no Gap"
-    return f"{text}; repaired" if repairs else text
-
-
-async def run(
-    name: str,
-    happened: str,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    act: Act,
-    *,
-    told_only: int = 2,
-    **options: Any,
-) -> Rig:
-    """One row: flow, fault, flow again, balance."""
-    caplog.set_level(logging.WARNING, "wld")
-    async with recording(tmp_path / "tapes", **options) as rig:
-        await rig.until_connected()
-        await rig.flow(40)
-        await act(rig)
-        await rig.until_connected()
-        await rig.flow(40)
-        if any(isinstance(e, wld.Gap) and e.topic in (None, "publicTrade") for e in rig.events) and options.get(
-            "repair", True
-        ):
-            with trio.move_on_after(4):
-                await rig.until_event(wld.Repair)
-    result = rig.balance()
-    assert result.is_exact, str(result)
-    assert rig.status == 0
-    check(Row(name, happened, tape_of(rig), words(caplog)[:told_only], result))
-    return rig
 
 
 def inject(fault: str, wait_s: float = 0.3) -> Act:
@@ -174,6 +128,55 @@ async def test_slow_fault(
     name: str, happened: str, act: Act, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await run(name, happened, tmp_path, caplog, act, **options)
+
+
+REST_ROWS = [
+    ("HTTP 429 within a repair", 429, "TOO_MANY_S", "the second of two symbols refused, for half a second"),
+    ("HTTP 403 within a repair", 403, "FORBIDDEN_S", "the same, for the half second that stands here for ten minutes"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "status", "pause", "happened"), REST_ROWS, ids=[row[0] for row in REST_ROWS])
+async def test_refusal_within_a_repair(
+    name: str, status: int, pause: str, happened: str, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(f"wld.bybit.backoff.{pause}", 0.5)
+    asked: list[str] = []
+
+    async def act(rig: Rig) -> None:
+        misbehaviour = rig.exchange._misbehaviour
+
+        def list_trades(market: Any, query: Any, now_ms: int) -> dict[str, Any]:
+            asked.append(query["symbol"])
+            if len(asked) == 1:
+                misbehaviour.rest_status = status
+            return rest.trades_result(market, query, now_ms)
+
+        monkeypatch.setitem(rest.ENDPOINTS, "/v5/market/recent-trade", list_trades)
+        await reset(rig)
+        with trio.fail_after(10):
+            while not rig.source._gate.reason:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        misbehaviour.rest_status = None
+
+    await run(name, f"connection reset; {happened}", tmp_path, caplog, act, symbols=("WLDUSDT", "OPUSDT"))
+    assert sorted(asked) == ["OPUSDT", "WLDUSDT"]
+
+
+@pytest.mark.slow
+async def test_more_is_missed_than_the_venue_lists(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_few(market: Any, query: Any, now_ms: int) -> dict[str, Any]:
+        result = rest.trades_result(market, query, now_ms)
+        return {**result, "list": result["list"][:5]}
+
+    monkeypatch.setitem(rest.ENDPOINTS, "/v5/market/recent-trade", list_few)
+    happened = "half-open; the venue lists five trades, more were missed, and it has no further page"
+    rig = await run("list of trades too short", happened, tmp_path, caplog, half_open)
+    assert [e.remaining for e in rig.events if isinstance(e, wld.Repair)] == [None]
 
 
 @pytest.mark.slow
@@ -299,3 +302,26 @@ async def test_disk_that_stays_full(
     assert result.is_exact, str(result)
     happened = 'writes refused for good; `on_error = "stop"`: status 1'
     check(Row("disk full", happened, "all that was written before it, intact", words(caplog)[:2], result))
+
+
+@pytest.mark.slow
+async def test_disk_full_when_the_run_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wld_recorder.recorder.RETRY_S", 0.05)
+    disk = Disk(monkeypatch)
+    caplog.set_level(logging.WARNING, "wld")
+    config = RecorderConfig(flush_interval=0.05, on_error="retry")
+    async with recording(tmp_path / "tapes", recorder=config) as rig:
+        await rig.until_connected()
+        await rig.flow(40)
+        disk.error = errno.ENOSPC
+        await rig.flow(40)
+        rig.service.stop()
+        await trio.sleep(0.5)
+        disk.error = None
+    assert rig.status == 0
+    result = rig.balance_to_the_end()
+    assert result.is_exact, str(result)
+    happened = 'writes refused when the run is told to end, and for 0.5 s more; `on_error = "retry"`: status 0'
+    check(Row("disk full at the end", happened, tape_of(rig), words(caplog)[:2], result))

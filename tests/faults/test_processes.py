@@ -89,12 +89,19 @@ def account(address: ExchangeAddress, folder: Path, *, ended: bool = True) -> Ba
     return balance(address.exchange.sent_log or (), events)
 
 
-async def test_stopped_for_long(tmp_path: Path) -> None:
+STOPS = [
+    ("SIGSTOP", 6, "SIGSTOP for four times as long as a pong may take, then SIGCONT"),
+    ("SIGSTOP for a minute", 60, "SIGSTOP for 60 s, then SIGCONT"),
+]
+
+
+@pytest.mark.parametrize(("name", "seconds", "happened"), STOPS, ids=[row[0] for row in STOPS])
+async def test_stopped_for_long(name: str, seconds: int, happened: str, tmp_path: Path) -> None:
     async with exchange() as address:
         process = await start(address, tmp_path)
         await until_recorded(tmp_path, 20_000)
         process.send_signal(signal.SIGSTOP)
-        await trio.sleep(6)
+        await trio.sleep(seconds)
         process.send_signal(signal.SIGCONT)
         await trio.sleep(2)
         status, text = await end(process)
@@ -103,8 +110,7 @@ async def test_stopped_for_long(tmp_path: Path) -> None:
         assert result.is_exact, str(result)
         gaps = {e.reason.value for e in wld.open_tape(tmp_path) if isinstance(e, wld.Gap)}
         tape = "what waited in the socket, then a Gap where the line was given up" if gaps else "no Gap"
-        happened = "SIGSTOP for four times as long as a pong may take, then SIGCONT"
-        check(Row("SIGSTOP", happened, tape, warnings(text), result))
+        check(Row(name, happened, tape, warnings(text), result))
 
 
 async def test_killed(tmp_path: Path) -> None:

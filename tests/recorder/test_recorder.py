@@ -163,6 +163,53 @@ async def test_a_disk_that_refuses_for_a_while_costs_nothing_when_told_to_retry(
     assert seen[-1]["error"] is None
 
 
+@pytest.mark.parametrize("refusals", [3, None])
+async def test_a_disk_that_is_full_when_the_input_ends_is_tried_until_the_drain_is_over(
+    refusals: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wld_recorder.recorder.RETRY_S", 0.01)
+    real = wld.TapeWriter.flush
+    tries: list[None] = []
+    enough = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def flush(self: wld.TapeWriter) -> None:
+        tries.append(None)
+        if refusals is None or len(tries) <= refusals:
+            if len(tries) == 5:
+                token.run_sync_soon(enough.set)
+            raise wld.TapeError("disk full")
+        real(self)
+
+    monkeypatch.setattr(wld.TapeWriter, "flush", flush)
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(flush_interval=10, on_error="retry"), context(tmp_path, ring))
+    events = [trade(i) for i in range(50)]
+    failure: list[BaseException] = []
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await recorder.run(ring.subscribe("recorder"), task_status=task_status)
+        except wld.TapeError as error:
+            failure.append(error)
+
+    async with trio.open_nursery() as nursery:
+        with ring:
+            await nursery.start(run)
+            ring.publish(events)
+        if refusals is None:
+            with trio.fail_after(5):
+                await enough.wait()
+            nursery.cancel_scope.cancel()  # as at the end of the drain
+    if refusals is None:
+        assert [str(error) for error in failure] == [
+            "disk full, and did so to the end: what came meanwhile is not on the tape"
+        ]
+    else:
+        assert list(wld.open_tape(tmp_path)) == events
+        assert not failure
+
+
 async def test_a_disk_that_is_behind_leaves_the_rest_to_the_ring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
