@@ -633,6 +633,36 @@ def test_probes_are_few_and_end_with_their_need() -> None:
     assert lines.probe() == []
 
 
+@pytest.mark.parametrize("ts", [1, 4_102_444_800_000])
+def test_one_wrong_time_of_the_venue_proves_nothing(ts: int) -> None:
+    lines, first, second = two_lines()
+    wrong = json.loads(lines.venue.ticker())
+    lines.queues[first].append(json.dumps({**wrong, "ts": ts}))
+    lines.queues[second].append(json.dumps(wrong))
+    lines.deliver_all()
+    lines.kill(second)
+    third = lines.connect()
+    lines.queues[third].append(json.dumps({**wrong, "ts": ts}))
+    lines.deliver(third)
+    everything(lines)
+    lines.kill(first)  # with all of it on the way
+    assert None in lines.names(TRADES) or not lines.arbiter.finish(lines.now)
+    lines.deliver_all()
+    for _ in range(3):
+        lines.settle()
+        everything(lines)
+        lines.deliver_all()
+        fresh = lines.connect()
+        lines.settle()
+        lines.kill(third)
+        third = fresh
+        everything(lines)
+        lines.deliver_all()
+    for topic in TOPICS:
+        accounted(lines.venue.published[topic], lines.names(topic), is_book=topic == BOOK)
+    assert len(lines.gaps()) <= len(TOPICS)
+
+
 class AnyFate(RuleBasedStateMachine):
     """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
 

@@ -35,6 +35,10 @@ TAIL = {"book": 256, "trade": 4_096, "liquidation": 64, "state": 64}
 """Entries of the log that stay once every line has passed them, by kind of topic."""
 EXTRA = 4_096
 """Names remembered beside the log: what came late, and what REST brought."""
+BELIEVED_S = 60.0
+"""A venue time further off than this is taken for none."""
+FORGOTTEN_S = 60.0
+"""If none was believed for so long, the venue's clock is elsewhere by now: the next one is believed, whatever it says."""
 LOG_ITEMS = 32_768
 """A line further behind than so many entries loses its place."""
 _S = 10 * SCALE  # ns in a second
@@ -250,6 +254,7 @@ class Arbiter:
         self._first_data: int | None = None
         self._max_sent = 0
         self._max_sent_at = 0
+        self._believed_at = 0
         self._max_flow = 0
         """Venue time of the latest message that no line's first snapshot explains: one that every line is sent."""
         self._sent = 0
@@ -469,7 +474,7 @@ class Arbiter:
         state.last_receive = self._now
         out: list[Event] = []
         message: list[Event] = []
-        sent = self._sent = _sent_time(events)
+        sent = self._sent = self._believe(_sent_time(events))
         for event in events:
             if isinstance(event, Gap):
                 out += self._message(line, message)
@@ -480,6 +485,7 @@ class Arbiter:
         out += self._message(line, message)
         if sent:
             state.last_sent = max(state.last_sent, sent)
+            self._believed_at = self._now
             if sent > self._max_sent:
                 self._max_sent, self._max_sent_at = sent, self._now
             if state.unstamped:
@@ -489,6 +495,32 @@ class Arbiter:
         if self._holding:
             out += self._look_again()
         return self._note_data(out)
+
+    def _is_believable(self, sent: int) -> bool:
+        """Whether a venue time lies near the latest one, or between that and now."""
+        leeway = int(BELIEVED_S * _S)
+        passed = self._now - self._max_sent_at
+        return not self._max_sent or self._max_sent - leeway <= sent <= self._max_sent + passed + leeway
+
+    def _believe(self, sent: int) -> int:
+        """A venue time, or 0 where it is too far off to prove anything with.
+
+        One wrong time believed would make a line count as ahead of all others for as long as the time is wrong.
+        """
+        if self._is_believable(sent):
+            return sent
+        if not sent or self._now - self._believed_at < int(FORGOTTEN_S * _S):
+            return 0
+        self._max_sent = self._max_flow = 0
+        for state in self._lines.values():
+            state.last_sent = 0
+        for topic in self._topics.values():
+            topic.hole_sent = 0
+            for line, view in topic.views.items():
+                if view.subscribed_sent is not None:
+                    view.subscribed_sent = None
+                    self._lines[line].unstamped.append(view)
+        return sent
 
     def _note_data(self, out: list[Event]) -> list[Event]:
         if any(type(e) is not Gap for e in out):
@@ -570,6 +602,8 @@ class Arbiter:
         if topic.kind == "book":
             return False
         sent = item.order[1] if topic.kind == "state" else topic.views[line].subscribed_sent
+        if sent is not None and not self._is_believable(sent):
+            sent = None
         since = self._flows_since(topic, line, item)
         return any(
             self._overlaps(self._lines[other], sent, since)
@@ -710,7 +744,8 @@ class Arbiter:
             if item.key in topic.extra or (kind == "trade" and item.key in log.places):
                 self.counters["duplicate"] += 1
                 return []
-            if line != topic.leader and 0 < _sent_time(item.events) < topic.hole_sent:
+            sent = _sent_time(item.events)
+            if line != topic.leader and 0 < sent < topic.hole_sent and self._is_believable(sent):
                 self.counters["late"] += 1  # inside a Gap that has been told
                 return []
             if not at_end and self._is_behind(topic, item):
@@ -754,8 +789,9 @@ class Arbiter:
         return item.events
 
     def _note_flow(self, item: _Item) -> None:
-        if item.is_flow:
-            self._max_flow = max(self._max_flow, _sent_time(item.events))
+        sent = _sent_time(item.events)
+        if item.is_flow and self._is_believable(sent):
+            self._max_flow = max(self._max_flow, sent)
 
     def _alone_on(self, topic: _Topic, line: int, view: _View, item: _Item) -> list[Event]:
         """A trade or liquidation that the other lines have passed without showing it."""
@@ -909,6 +945,7 @@ class Arbiter:
     def clock_set(self, forward: int) -> None:
         """The clock that times come from was set forward by so many ns: no line was behind for that."""
         self._max_sent_at += forward
+        self._believed_at += forward
         for state in self._lines.values():
             state.last_receive += forward
             state.answered += forward
