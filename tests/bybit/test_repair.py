@@ -193,7 +193,7 @@ async def test_a_symbol_that_cannot_be_fetched_leaves_the_others_repaired_and_th
         def knows_trade(self, topic: str, trade_id: str) -> bool:
             return trade_id in self.known
 
-        def add_trade(self, topic: str, trade_id: str) -> None:
+        def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
             self.known = self.known | {trade_id}
 
     out: list[wld.Event] = []
