@@ -91,6 +91,15 @@ class Rig:
                     return
                 await trio.sleep(0.02)
 
+    async def cut(self, proxy: FaultProxy) -> None:
+        """Cut the connections through a proxy, and wait until what they carried is carried twice again."""
+        before = self.source.statistics.connects
+        proxy.reset_all()
+        with trio.fail_after(10):
+            while self.source.statistics.connects == before:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await self.until_connected(2)
+
     async def flow(self, frames: int) -> None:
         """Until so many more data frames were sent."""
         wanted = self.sent + frames

@@ -21,7 +21,7 @@ async def test_killing_or_stalling_either_line_loses_nothing(tmp_path: Path, tra
             await rig.flow(40)
             victim = luck.choice(rig.proxies)
             if luck.random() < 0.5:
-                victim.reset_all()
+                await rig.cut(victim)
             else:
                 victim.stall(0.3)
                 await trio.sleep(0.3)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 import wld
 from tests.faults.rig import Rig
@@ -17,8 +16,7 @@ from tests.faults.rows import Act, run
 async def killed(rig: Rig) -> None:
     luck = random.Random(5)
     for _ in range(3):
-        luck.choice(rig.proxies).reset_all()
-        await rig.until_connected(2)
+        await rig.cut(luck.choice(rig.proxies))
         await rig.flow(20)
 
 
@@ -27,9 +25,7 @@ async def killed_in_silence(rig: Rig) -> None:
     rig.stand_still()
     await rig.exchange_time(0.5)
     for victim in (*rig.proxies, *rig.proxies):
-        victim.reset_all()
-        await trio.sleep(0.3)
-        await rig.until_connected(2)
+        await rig.cut(victim)
     rig.exchange.market.advance = advance  # type: ignore[method-assign]
 
 
