@@ -26,9 +26,10 @@ from wld.events import BookDelta, Event, Gap, GapReason, Ticker, Trade
 SYMBOLS = ("WLDUSDT", "1000PEPEUSDT", "BTC-27NOV26", "AUSDT")
 
 
-@pytest.fixture(autouse=True)
-def small_reads_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[1, 10**9], ids=["usual deltas at once", "one by one"])
+def small_reads_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", 1)
+    monkeypatch.setattr(wld.bybit.columns, "DELTAS_FROM", request.param)
 
 
 class Pair:

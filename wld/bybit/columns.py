@@ -10,20 +10,22 @@ topic's own. So the row decoder stays the definition of what a stream means, and
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import Raw, Struct
 
 from wld.batch import Batch
-from wld.bybit.decimals import Ints, Quoted, quoted_decimals
+from wld.bybit.decimals import Ints, Strings
 from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder, Sides, Topic
+from wld.bybit.deltas import read_deltas
+from wld.bybit.levels import EDGE, KnownLevels, Levels, Places, Slow, find_levels, is_tail
 from wld.bybit.messages import MAX_ID, TICKER_FIELDS, TICKER_OTHER
-from wld.bybit.websocket import Message
+from wld.bybit.trade_ids import BLOCK_IDS
+from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import UnitError
 from wld.events import Event, TickDirection
 from wld.tables import (
@@ -40,10 +42,16 @@ from wld.tables import (
 )
 from wld.units import ABSENT, INT64_MAX, INT64_MIN
 
-COLUMNS_FROM = 20
+COLUMNS_FROM = 24
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
+DELTAS_FROM = 200
+"""Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
 _ODD_READS = 64
 """A topic with numbers that no column takes is left to the rows for so many reads."""
+_TRIES = 5
+"""A read is tried so often, each time without the topics that were odd the last time."""
+_UNUSUAL_READS = 64
+"""So many reads book messages are decoded one by one, after some that are not written as usual."""
 _MAX_MS = INT64_MAX // 1_000_000
 
 
@@ -118,6 +126,7 @@ _DECODE: dict[int, Callable[[Any], Any]] = {
     _LIQUIDATIONS: msgspec.json.Decoder(_LiquidationMessage).decode,
 }
 _PREFIX = {_TRADES: "publicTrade", _TICKERS: "tickers", _LIQUIDATIONS: "allLiquidation"}
+_SNAPSHOT = b'"snapshot"'
 _TOPIC = re.compile(rb'"topic"\s*:\s*"([opta])')
 
 _SIDE_FLAG = {"Buy": BUY, "Sell": 0}
@@ -126,6 +135,10 @@ _RPI_FLAG = {None: 0, False: RPI_KNOWN, True: RPI_KNOWN | RPI}
 _DIRECTION_CODE: dict[TickDirection | None, int] = {direction: i for i, direction in enumerate(DIRECTIONS)}
 _DIRECTION_FLAG: dict[str | None, int] = {
     None: 0, "": 0, **{d.value: i << DIRECTION_SHIFT for i, d in enumerate(DIRECTIONS) if d is not None},
+}  # fmt: skip
+_TRADE_FLAGS = {
+    (side, direction, rpi, is_block): _SIDE_FLAG[side] | _DIRECTION_FLAG[direction] | _RPI_FLAG[rpi] | is_block * BLOCK_TRADE
+    for side in _SIDE_FLAG for direction in _DIRECTION_FLAG for rpi in _RPI_FLAG for is_block in (False, True)
 }  # fmt: skip
 _PLACE_OF = {key: TICKER_PLACE[name] for key, name in TICKER_FIELDS.items()}
 _DIRECTION_PLACE = len(TICKER_NUMBERS)
@@ -152,7 +165,9 @@ class ColumnDecoder:
     def __init__(self, market: MarketDecoder, by_rows: Callable[[Message, int], Sequence[Event]]) -> None:
         self._market = market
         self._by_rows = by_rows
-        self._cells = _KnownLevels()
+        self._cells = KnownLevels()
+        self._unusual = 0
+        """So many more reads are not tried as usual deltas."""
         self._symbols: tuple[str, ...] = ()
         self._places: dict[str, int] = {}
         self.reads = 0
@@ -172,7 +187,7 @@ class ColumnDecoder:
 
     def _columns(self, messages: Sequence[Message], receive_time: int) -> Batch:
         read = _Read(self, messages, receive_time)
-        for _ in range(3):
+        for _ in range(_TRIES):
             try:
                 batch = read.decode()
             except _Again as again:
@@ -194,6 +209,38 @@ class ColumnDecoder:
         return place
 
 
+class _Books(Struct):
+    """The book messages of a read that become columns, a row each."""
+
+    at: list[int]
+    """Places in the read."""
+    topics: list[Topic]
+    which: Ints
+    """Into `topics`."""
+    update_id: Ints
+    sequence: Ints
+    event_time: Ints
+    sent_time: Ints
+    levels: Levels = Levels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def columns(self) -> Columns:
+        """As `wld.tables` has them, but for their numbers."""
+        places, depths = np.array([(topic.place, topic.depth) for topic in self.topics], np.int64).T
+        return {
+            "symbol": places[self.which],
+            "is_snapshot": np.zeros(len(self.which), np.int64),
+            "depth": depths[self.which],
+            "update_id": self.update_id,
+            "sequence": self.sequence,
+            "event_time": self.event_time,
+            "sent_time": self.sent_time,
+            "bid_count": self.levels.counts[0::2],
+            "ask_count": self.levels.counts[1::2],
+            "level_price": self.levels.price,
+            "level_size": self.levels.size,
+        }
+
+
 class _Read:
     """One read on its way to columns."""
 
@@ -204,16 +251,26 @@ class _Read:
         self._time = receive_time
         self.odd: set[Topic] = set()
         """Topics that go by rows."""
-        self._last_books: dict[Topic, Any] = {}
-        """The last message's data of each book."""
         self._decoded: dict[int, tuple[list[int], list[Any], list[Topic]]] = {}
         """By the topic's first letter: places in the read, messages, topics."""
+        self._tries_deltas = not decoder._unusual
+        decoder._unusual = max(0, decoder._unusual - 1)
+        self._delta_places: list[int] = []
+        """Places of book messages that are not decoded one by one."""
+        self._delta_topics: tuple[list[Topic], Ints] | None = None
+        """Their topics, and which of them each is of, once they are known."""
+        self._has_text = False
+        """Whether any of the messages is `str`."""
         self._parse()
 
     # -- light decoding: no state
 
     def _parse(self) -> None:
         messages = self._messages
+        types = set(map(type, messages))
+        if BinaryMessage in types:
+            raise _Strange
+        self._has_text = str in types
         try:
             kinds = bytearray([message[10] for message in messages])  # type: ignore[misc]  # text: see below
         except (IndexError, TypeError):
@@ -240,17 +297,22 @@ class _Read:
 
     def _decode_kinds(self, kinds: bytearray) -> None:
         letters = np.frombuffer(kinds, np.uint8)
-        messages, topics = self._messages, self._market.topics
         self._decoded.clear()
         for kind in set(kinds):
-            decode = _DECODE[kind]
             at = np.flatnonzero(letters == kind).tolist()
-            decoded = [decode(messages[i]) for i in at]
-            try:
-                states = [topics[message.topic] for message in decoded]
-            except KeyError:
-                raise _Strange from None
-            self._decoded[kind] = (at, decoded, states)
+            if kind == _BOOK and self._tries_deltas and len(at) >= DELTAS_FROM:
+                self._delta_places = at
+            else:
+                self._decode_kind(kind, at)
+
+    def _decode_kind(self, kind: int, at: list[int]) -> None:
+        messages, topics, decode = self._messages, self._market.topics, _DECODE[kind]
+        decoded = [decode(messages[i]) for i in at]
+        try:
+            states = [topics[message.topic] for message in decoded]
+        except KeyError:
+            raise _Strange from None
+        self._decoded[kind] = (at, decoded, states)
 
     def _plain(self, kind: int) -> tuple[list[int], list[Any], list[Topic]]:
         at, decoded, states = self._decoded.get(kind, ([], [], []))
@@ -269,7 +331,9 @@ class _Read:
                 if state.place < 0:
                     self._decoder.place(state)
             if kind == _BOOK:
-                self._check_books(decoded, states)
+                for message, state in zip(decoded, states, strict=True):
+                    if message.type != "delta" or message.data.s != state.symbol:
+                        self._is_odd(state)
             elif kind == _TRADES:
                 self._check_trades(decoded, states)
             elif kind == _TICKERS:
@@ -283,52 +347,23 @@ class _Read:
     def _is_odd(self, topic: Topic) -> None:
         self.odd.add(topic)
 
-    def _check_books(self, decoded: list[Any], states: list[Topic]) -> None:
-        last: dict[Topic, Any] = {}
-        self._last_books = last
-        odd = self.odd
-        for message, state in zip(decoded, states, strict=True):
-            data = message.data
-            before = last.get(state)
-            if before is None:
-                if state.awaiting or state.depth < STRICT_DEPTH or state.last_update is None:
-                    odd.add(state)
-                    continue
-                update_id, sequence = state.last_update, state.sequence
-            else:
-                update_id, sequence = before.u, before.seq
-            if (
-                data.u != update_id + 1
-                or update_id < 1
-                or message.type != "delta"
-                or data.s != state.symbol
-                or (sequence is not None and data.seq is not None and data.seq < sequence)
-            ):
-                odd.add(state)
-            last[state] = data
-
     def _check_trades(self, decoded: list[Any], states: list[Topic]) -> None:
-        seen: dict[Topic, set[str]] = {}
         odd = self.odd
+        items_of: dict[Topic, list[Any]] = {}
         for message, state in zip(decoded, states, strict=True):
-            symbol = state.symbol
-            ids = {item.i for item in message.data}
-            before = seen.get(state)
+            items_of.setdefault(state, []).extend(message.data)
+        for state, items in items_of.items():
+            ids = [item.i for item in items]
+            unique = set(ids)
             if (
-                len(ids) != len(message.data)
-                or not ids.isdisjoint(state.recent)
-                or (bool(ids) and state.older.meets(ids, min([item.T for item in message.data]) * 1_000_000))
-                or (before is not None and not ids.isdisjoint(before))
-                or "" in ids
+                len(unique) != len(ids)
+                or not unique.isdisjoint(state.recent)
+                or (bool(ids) and state.older.meets(ids, min([item.T for item in items]) * 1_000_000))
+                or "" in unique
+                or max(map(len, ids), default=0) > MAX_ID
+                or [item.s for item in items].count(state.symbol) != len(items)
             ):
                 odd.add(state)
-            for item in message.data:
-                if item.s != symbol or len(item.i) > MAX_ID:
-                    odd.add(state)
-            if before is None:
-                seen[state] = ids
-            else:
-                before |= ids
 
     def _check_tickers(self, decoded: list[Any], states: list[Topic]) -> None:
         for message, state in zip(decoded, states, strict=True):
@@ -348,113 +383,205 @@ class _Read:
 
     def decode(self) -> Batch:
         self._find_odd()
-        books, trades = self._plain(_BOOK), self._plain(_TRADES)
-        tickers, liquidations = self._plain(_TICKERS), self._plain(_LIQUIDATIONS)
-        if not (books[0] or trades[0] or tickers[0] or liquidations[0]):
-            raise _Strange
-        fragments = [raw for message in books[1] for raw in (message.data.b, message.data.a)]
-        single: list[Any] = []
-        owners: list[tuple[int, Topic]] = []
-        for message, state in zip(trades[1] + liquidations[1], trades[2] + liquidations[2], strict=True):
-            owners.append((len(single), state))
-            for item in message.data:
-                single += (item.p, item.v)
-        changes = _TickerChanges()
+        trades, tickers, liquidations = self._plain(_TRADES), self._plain(_TICKERS), self._plain(_LIQUIDATIONS)
+        trade_items = [item for message in trades[1] for item in message.data]
+        liquidation_items = [item for message in liquidations[1] for item in message.data]
+        single = [text for item in trade_items + liquidation_items for text in (item.p, item.v)]
         try:
-            for message, state in zip(tickers[1], tickers[2], strict=True):
-                owners.append((len(single) + len(changes.texts), state))
-                changes.add(message, state)
+            changes = _TickerChanges(tickers[1], tickers[2])
         except _NoColumn as no:
             no.topic.goes_by_rows = _ODD_READS
             raise _Again({no.topic}) from None
-        levels, values = self._numbers(fragments, single, changes.texts, books[2], owners)
+        books, values = self._numbers(single, changes.texts)
+        if not (books.at or trades[0] or tickers[0] or liquidations[0]):
+            raise _Strange
         items = len(single)
-        made_trades = self._trades(trades, values)
-        made_liquidations = self._liquidations(liquidations, values, 2 * sum(len(m.data) for m in trades[1]))
-        made_books = self._books(books, levels)
+        made_trades = self._trades(trades, trade_items, values)
+        made_liquidations = self._liquidations(liquidations, liquidation_items, values[2 * len(trade_items) : items])
         sent = [(message.ts, message.cs) for message in tickers[1]]
         ticker_times = _times([ts for ts, _ in sent])
-        slow = self._settle(books, levels) if books[0] else None
-        # From here on nothing fails: the state moves on.
-        self._decoder._cells.learn(slow)
+        made_books = None
+        if books.at:
+            lasts = self._continue(books)
+            made_books = books.columns()
+            self._decoder._cells.learn(self._settle(books))
+            # From here on nothing fails: the state moves on.
+            for topic, i in zip(books.topics, lasts, strict=True):
+                sequence = int(books.sequence[i])
+                topic.last_update = int(books.update_id[i])
+                topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
         self._commit(trades, liquidations)
         made_tickers = self._tickers(tickers, changes, values[items:], sent, ticker_times)
         return self._assemble(
-            (books[0], made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
+            (books.at, made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
             (liquidations[0], made_liquidations, [len(m.data) for m in liquidations[1]]),
             (tickers[0], made_tickers, None),
         )  # fmt: skip
 
-    def _numbers(
-        self, fragments: list[Any], single: list[Any], texts: list[str], book_topics: list[Topic],
-        owners: list[tuple[int, Topic]],
-    ) -> tuple[_Levels, Ints]:  # fmt: skip
-        """Every number of the read: the levels, and the single ones in order."""
+    def _numbers(self, single: list[Any], texts: list[str]) -> tuple[_Books, Ints]:
+        """The books, and every other number of the read, in order."""
         tail = b"".join(single)
         if texts:
             try:
                 tail += b'"' + '""'.join(texts).encode("ascii") + b'"'
             except UnicodeEncodeError:
                 raise _Strange from None
-        text = b"".join((_EDGE, *fragments, _EDGE))
         singles = len(single) + len(texts)
         try:
-            found = quoted_decimals(text + tail)
-            levels = _levels_of(text, tail, found, singles, len(fragments))
-            if levels is None:
-                found, levels = _without_spaces(text, tail, found, singles, len(fragments))
+            found = self._usual_books(tail, singles) if self._delta_places else None
+            strings, books, places = found or self._any_books(tail, singles)
         except ValueError:
             raise _Strange from None
-        count = 2 * (len(levels.price) + 2)
-        if len(found.bad):
-            bad = set()
-            ends = np.cumsum(levels.counts[0::2] + levels.counts[1::2])
-            starts = [start for start, _ in owners]
-            for i in found.bad.tolist():
-                if i < count:
-                    topic = book_topics[int(np.searchsorted(ends, i // 2 - 1, "right"))]
-                else:
-                    topic = owners[bisect_right(starts, i - count) - 1][1]
+        start, end = strings.start[places.tail :], strings.end[places.tail :]
+        count = len(places.start)
+        if count:
+            start, end = np.concatenate([places.start, start]), np.concatenate([places.end, end])
+        values, bad = strings.decimals(start, end)
+        if len(bad):
+            ends = np.cumsum(places.counts[0::2] + places.counts[1::2])
+            in_books = np.searchsorted(ends, bad[bad < count] // 2, "right")
+            topics = {books.topics[i] for i in books.which[in_books].tolist()}
+            owners = self._owners()
+            topics |= {owners[i] for i in (bad[bad >= count] - count).tolist()}
+            for topic in topics:
                 topic.goes_by_rows = _ODD_READS
-                bad.add(topic)
-            raise _Again(bad)
-        values = found.value[count:]
-        if (levels.price < 0).any() or (levels.size < 0).any() or (values[: len(single)] < 0).any():
+            raise _Again(topics)
+        if len(values) and int(values[: count + len(single)].min(initial=0)) < 0:
             raise _Strange
-        return levels, values
+        books.levels = Levels(np.ascontiguousarray(values[0:count:2]), values[1:count:2], places.counts)
+        return books, values[count:]
 
-    def _trades(self, found: tuple[list[int], list[Any], list[Topic]], values: Ints) -> Columns | None:
+    def _owners(self) -> list[Topic]:
+        """Whose each number behind the levels is."""
+        owners: list[Topic] = []
+        for kind in (_TRADES, _LIQUIDATIONS):
+            for message, state in zip(*self._plain(kind)[1:], strict=True):
+                owners += [state] * (2 * len(message.data))
+        for message, state in zip(*self._plain(_TICKERS)[1:], strict=True):
+            owners += [state] * len(_TickerChanges([message], [state]).texts)
+        return owners
+
+    def _usual_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places] | None:
+        """The book messages that are not decoded yet, all at once; None where they are not as usual, but decoded now."""
+        at = self._delta_places
+        if self._delta_topics is not None:
+            topics, which = self._delta_topics
+            at = [i for i, topic in zip(at, which.tolist(), strict=True) if topics[topic] not in self.odd]
+        if not at:
+            return None
+        messages: list[Any] = [self._messages[i] for i in at]
+        found = None
+        with suppress(UnicodeEncodeError, ValueError):
+            if self._has_text:
+                messages = [message.encode() if isinstance(message, str) else message for message in messages]
+            lengths = list(map(len, messages))
+            strings = Strings(b"".join((*messages, tail)))
+            found = read_deltas(strings, lengths)
+        if found is None:
+            if not any(_SNAPSHOT in message for message in messages if isinstance(message, bytes)):
+                self._decoder._unusual = _UNUSUAL_READS
+            self._decode_late()
+            return None
+        tail_at = found.places.tail
+        if len(strings.start) - tail_at != singles or not is_tail(strings, tail_at, sum(lengths), len(tail)):
+            raise _Strange
+        try:
+            topics = [self._market.topics[name] for name in found.topics]
+        except KeyError:
+            raise _Strange from None
+        if self._delta_topics is None:
+            self._delta_topics = topics, found.which
+            odd = {topic for topic in topics if topic.goes_by_rows or topic.kind != _BOOK}
+            for topic in topics:
+                if topic.place < 0:
+                    self._decoder.place(topic)
+            if odd:
+                raise _Again(odd)
+        if int(found.sent_ms.max()) > _MAX_MS or int(found.event_ms.max()) > _MAX_MS:
+            raise _Strange
+        books = _Books(
+            at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
+            found.sent_ms * 1_000_000,
+        )  # fmt: skip
+        return strings, books, found.places
+
+    def _decode_late(self) -> None:
+        """Decode the book messages one by one after all."""
+        at, self._delta_places, self._delta_topics = self._delta_places, [], None
+        try:
+            self._decode_kind(_BOOK, at)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise _Strange from None
+        self._find_odd()
+
+    def _any_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places]:
+        """The book messages that were decoded one by one."""
+        at, decoded, states = self._plain(_BOOK)
+        fragments = [raw for message in decoded for raw in (message.data.b, message.data.a)]
+        found = find_levels(b"".join((EDGE, *fragments, EDGE)), tail, singles, len(fragments))
+        if found is None:
+            raise _Strange
+        place: dict[Topic, int] = {}
+        which = np.array([place.setdefault(state, len(place)) for state in states], np.int64)
+        books = _Books(
+            at, list(place), which, _counts([message.data.u for message in decoded]),
+            _counts([message.data.seq for message in decoded]), _times([message.cts for message in decoded]),
+            _times([message.ts for message in decoded]),
+        )  # fmt: skip
+        return found[0], books, found[1]
+
+    def _continue(self, books: _Books) -> list[int]:
+        """Each book's last message. Raises: _Again for books that these messages do not simply continue."""
+        topics, update_id, sequence = books.topics, books.update_id, books.sequence
+        n = len(update_id)
+        if len(topics) == 1:
+            order: Any = slice(None)
+            firsts = np.zeros(1, np.int64)
+        else:
+            order = np.argsort(books.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64), kind="stable")
+            firsts = np.searchsorted(books.which[order], np.arange(len(topics)))
+            update_id, sequence = update_id[order], sequence[order]
+        before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
+        before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
+        is_ready = [not topic.awaiting and topic.depth >= STRICT_DEPTH for topic in topics]
+        before[firsts] = [
+            (topic.last_update or 0) if ready else 0 for topic, ready in zip(topics, is_ready, strict=True)
+        ]
+        sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
+        odd = (update_id != before + 1) | (before < 1) | ((sequence < sequence_before) & (sequence != ABSENT))
+        if odd.any():
+            raise _Again({topics[i] for i in books.which[order][odd].tolist()})
+        lasts = np.append(firsts[1:], n) - 1
+        return [n - 1] if len(topics) == 1 else order[lasts].tolist()
+
+    def _trades(self, found: tuple[list[int], list[Any], list[Topic]], items: list[Any], pairs: Ints) -> Columns | None:
         _, decoded, states = found
-        items = [item for message in decoded for item in message.data]
         if not items:
             return None
         lengths = [len(message.data) for message in decoded]
-        pairs = values[: 2 * len(items)]
+        flags = _TRADE_FLAGS
         try:
-            flags = [
-                _SIDE_FLAG[item.S] | _DIRECTION_FLAG[item.L] | _RPI_FLAG[item.RPI] | (item.BT and BLOCK_TRADE)
-                for item in items
-            ]
+            flags_of = [flags[item.S, item.L, item.RPI, item.BT] for item in items]
         except KeyError:
             raise _Again({state for m, state in zip(decoded, states, strict=True) if _is_unknown_word(m)}) from None
         return {
             "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
-            "price": pairs[0::2],
-            "size": pairs[1::2],
+            "price": pairs[0 : 2 * len(items) : 2],
+            "size": pairs[1 : 2 * len(items) : 2],
             "event_time": _times([item.T for item in items]),
             "sequence": _counts([item.seq for item in items]),
             "sent_time": np.repeat(_times([message.ts for message in decoded]), lengths),
-            "flags": np.array(flags, np.int64),
+            "flags": np.array(flags_of, np.int64),
             "trade_id": [item.i for item in items],
         }
 
-    def _liquidations(self, found: tuple[list[int], list[Any], list[Topic]], values: Ints, at: int) -> Columns | None:
+    def _liquidations(
+        self, found: tuple[list[int], list[Any], list[Topic]], items: list[Any], pairs: Ints
+    ) -> Columns | None:
         _, decoded, states = found
-        items = [item for message in decoded for item in message.data]
         if not items:
             return None
         lengths = [len(message.data) for message in decoded]
-        pairs = values[at : at + 2 * len(items)]
         return {
             "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
             "is_long": np.array([_IS_LONG[item.S] for item in items], np.int64),
@@ -464,43 +591,25 @@ class _Read:
             "sent_time": np.repeat(_times([message.ts for message in decoded]), lengths),
         }
 
-    def _books(self, found: tuple[list[int], list[Any], list[Topic]], levels: _Levels) -> Columns | None:
-        _, decoded, states = found
-        if not decoded:
-            return None
-        return {
-            "symbol": np.array([state.place for state in states], np.int64),
-            "is_snapshot": np.zeros(len(decoded), np.int64),
-            "depth": np.array([state.depth for state in states], np.int64),
-            "update_id": _counts([message.data.u for message in decoded]),
-            "sequence": _counts([message.data.seq for message in decoded]),
-            "event_time": _times([message.cts for message in decoded]),
-            "sent_time": _times([message.ts for message in decoded]),
-            "bid_count": levels.counts[0::2],
-            "ask_count": levels.counts[1::2],
-            "level_price": levels.price,
-            "level_size": levels.size,
-        }
-
-    def _settle(self, found: tuple[list[int], list[Any], list[Topic]], levels: _Levels) -> _Slow:
+    def _settle(self, books: _Books) -> Slow:
         """Bring the books' sides up to date. Raises: _Again for books that cross, everything as it was before."""
-        states = found[2]
-        cells = self._decoder._cells
-        slow = cells.unknown([state.sides for state in states], levels)
+        topics = books.topics
+        slow = self._decoder._cells.unknown([topic.sides for topic in topics], books.which, books.levels)
         log: list[tuple[set[int], int, bool]] = []
         touched: set[Sides] = set()
         crossed: set[Topic] = set()
-        event, sides, suspect = -1, None, False
-        for price, fragment, is_gone in zip(
-            slow.price.tolist(), slow.fragment.tolist(), slow.is_gone.tolist(), strict=True
-        ):
+        event, topic, sides, suspect = -1, topics[0], topics[0].sides, False
+        for price, fragment, is_gone, place in zip(
+            slow.price.tolist(), slow.fragment.tolist(), slow.is_gone.tolist(),
+            books.which[slow.fragment >> 1].tolist(), strict=True,
+        ):  # fmt: skip
             if fragment >> 1 != event:
-                if suspect and sides is not None and sides.is_crossed():
-                    crossed.add(states[event])
+                if suspect and sides.is_crossed():
+                    crossed.add(topic)
                 event, suspect = fragment >> 1, False
-                sides = states[event].sides
+                topic = topics[place]
+                sides = topic.sides
                 touched.add(sides)
-            assert sides is not None
             live = sides.asks if fragment & 1 else sides.bids
             if is_gone:
                 if price in live:
@@ -516,8 +625,8 @@ class _Read:
                 elif price > sides.best_bid:
                     sides.best_bid = price
                     suspect = suspect or price >= sides.best_ask
-        if suspect and sides is not None and sides.is_crossed():
-            crossed.add(states[event])
+        if suspect and sides.is_crossed():
+            crossed.add(topic)
         if crossed:
             for live, price, was_added in reversed(log):
                 if was_added:
@@ -535,15 +644,15 @@ class _Read:
         liquidations: tuple[list[int], list[Any], list[Topic]],
     ) -> None:
         now = self._time
-        for state, data in self._last_books.items():
-            if state not in self.odd:
-                state.last_update, state.sequence, state.last_time = data.u, data.seq, now
         for message, state in zip(trades[1], trades[2], strict=True):
-            state.recent.update([item.i for item in message.data])
-            if message.data:
-                state.last_trade = (message.data[-1].i, message.data[-1].T * 1_000_000)
-                state.newest = max(state.newest, max([item.T for item in message.data]) * 1_000_000)
-            state.forget_old_trades()
+            data = message.data
+            state.recent.update([item.i for item in data])
+            if data:
+                last = data[-1]
+                state.last_trade = (last.i, last.T * 1_000_000)
+                state.newest = max(state.newest, max([item.T for item in data]) * 1_000_000)
+            if len(state.recent) >= BLOCK_IDS:
+                state.forget_old_trades()
             state.awaiting, state.last_time = False, now
         for state in liquidations[2]:
             state.awaiting, state.last_time = False, now
@@ -557,17 +666,15 @@ class _Read:
             return None
         merged = np.empty((len(decoded), len(TICKER_NUMBERS) + 1), np.int64)
         places = np.array(changes.places, np.int64)
-        ends = changes.ends
         start = 0
-        for i, (message, state) in enumerate(zip(decoded, states, strict=True)):
-            row = state.ticker_columns
+        for message, state, end, others, row in zip(decoded, states, changes.ends, changes.others, merged, strict=True):
+            latest = state.ticker_columns
             if message.type == "snapshot":
-                row[:] = ABSENT
-            end = ends[i]
-            row[places[start:end]] = values[start:end]
-            for place, value in changes.others[i]:
-                row[place] = value
-            merged[i] = row
+                latest[:] = ABSENT
+            latest[places[start:end]] = values[start:end]
+            for place, value in others:
+                latest[place] = value
+            row[:] = latest
             start = end
             state.awaiting, state.sequence, state.last_time = False, message.cs, self._time
         merged[:, _SEQUENCE] = [ABSENT if cs is None else cs for _, cs in sent]
@@ -666,28 +773,30 @@ class _NoColumn(Exception):
 class _TickerChanges:
     """The fields that ticker messages carry: decimals as texts for the common pass, the others converted."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
+        """Raises: _NoColumn where a field is odd, or a text that columns do not hold."""
         self.texts: list[str] = []
         self.places: list[int] = []
+        """Of each text, its field's."""
         self.ends: list[int] = []
+        """Of each message's texts."""
         self.others: list[list[tuple[int, int]]] = []
-
-    def add(self, message: Any, topic: Topic) -> None:
-        """Take one message. Raises: _NoColumn where a field is odd, or a text that columns do not hold."""
+        """Of each message, (the field's place, value)."""
         texts, places = self.texts, self.places
-        others: list[tuple[int, int]] = []
-        for key, text in message.data.items():
-            place = _PLACE_OF.get(key)
-            if place is None:
-                if key in TICKER_OTHER and text != "":
-                    others.append(self._other(key, text, topic))
-            elif type(text) is not str:
-                raise _NoColumn(topic)
-            elif text:
-                texts.append(text)
-                places.append(place)
-        self.ends.append(len(places))
-        self.others.append(others)
+        for message, topic in zip(messages, topics, strict=True):
+            others = []
+            for key, text in message.data.items():
+                place = _PLACE_OF.get(key)
+                if place is None:
+                    if key in TICKER_OTHER and text != "":
+                        others.append(self._other(key, text, topic))
+                elif type(text) is not str:
+                    raise _NoColumn(topic)
+                elif text:
+                    texts.append(text)
+                    places.append(place)
+            self.ends.append(len(places))
+            self.others.append(others)
 
     @staticmethod
     def _other(key: str, text: Any, topic: Topic) -> tuple[int, int]:
@@ -718,189 +827,3 @@ def _ticker_to_columns(topic: Topic) -> bool:
         row[place] = value
     topic.ticker_columns = row
     return True
-
-
-# Levels ------------------------------------------------------------------------------------------------------------
-
-_EDGE = b'[["0","0"]]'
-"""Stands before and behind the levels, so that every real level has neighbours."""
-_WORD = {name: int.from_bytes(name, "little") for name in (b'"],[', b'"]][')}
-
-
-class _Levels(Struct):
-    """The levels of a read's books, flat."""
-
-    price: Ints
-    size: Ints
-    counts: Ints
-    """Levels of each side in turn: bids and asks of the first message, of the second, …"""
-
-
-def _levels_of(text: bytes, tail: bytes, found: Quoted, singles: int, fragments: int) -> _Levels | None:
-    """The levels, if the text is what it should be: lists of pairs of strings, without white space, then the tail.
-
-    Each fragment is known to be JSON, so its brackets pair. It is `[["p","s"],["p","s"]]` or `[]` exactly if before
-    every size stands `","`, between two levels `"],["`, and between two fragments `"]]`, any number of `[]`, `[["`.
-    """
-    start, end = found.start, found.end
-    strings = len(start) - singles
-    if strings < 4 or strings & 1:
-        return None
-    tail_start, tail_end = start[strings:], end[strings:]
-    if singles and not (
-        tail_start[0] == len(text)
-        and tail_end[-1] == len(text) + len(tail) - 1
-        and (tail_start[1:] == tail_end[:-1] + 1).all()
-    ):
-        return None
-    if not singles and tail:
-        return None
-    start, end = start[:strings], end[:strings]
-    letters = np.frombuffer(text, np.uint8)
-    price_end = end[0::2]
-    price_start, size_end = start[2::2], end[1:-1:2]  # of the next level; of this one
-    gap = price_start - size_end
-    words = np.ndarray((len(text) - 3,), "<u4", text, 0, (1,))[size_end]
-    is_inner = gap == 4
-    if not (
-        (start[1::2] == price_end + 2).all()
-        and (letters.take(price_end + 1) == ord(",")).all()
-        and (words == np.where(is_inner, _WORD[b'"],['], _WORD[b'"]]['])).all()
-        and (letters.take(price_start - 1) == ord("[")).all()
-        and start[0] == 2
-        and end[-1] == len(text) - 3
-    ):
-        return None
-    ends = np.flatnonzero(~is_inner)  # the level that ends each fragment; the first is the edge
-    empties = (gap[ends] - 5) >> 1
-    many = empties > 0
-    if many.any() and not _are_empties(letters, size_end[ends[many]] + 3, gap[ends[many]] - 3):
-        return None
-    if int(gap[ends].min()) < 5 or len(ends) - 1 + int(empties.sum()) != fragments:
-        return None
-    counts = np.zeros(fragments, np.int64)
-    counts[np.arange(len(ends) - 1) + np.cumsum(empties)[:-1]] = np.diff(ends)
-    return _Levels(found.value[2 : strings - 2 : 2], found.value[3 : strings - 2 : 2], counts)
-
-
-def _are_empties(letters: npt.NDArray[np.uint8], start: Ints, length: Ints) -> bool:
-    """Whether each stretch is `[]` some times and then `[[`."""
-    within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-    seen = letters.take(np.repeat(start, length) + within)
-    is_close = (within & 1 == 1) & (within != np.repeat(length, length) - 1)
-    return not (length & 1).any() and bool((seen == np.where(is_close, ord("]"), ord("["))).all())
-
-
-def _without_spaces(text: bytes, tail: bytes, found: Quoted, singles: int, fragments: int) -> tuple[Quoted, _Levels]:
-    """The same of a text with white space between its tokens. Raises: _Strange where that is not the reason."""
-    bare = text.translate(None, b" \t\r\n")
-    if len(bare) == len(text):
-        raise _Strange
-    again = quoted_decimals(bare + tail)
-    if len(again.start) != len(found.start) or (again.end - again.start != found.end - found.start).any():
-        raise _Strange  # the white space was inside a string
-    levels = _levels_of(bare, tail, again, singles, fragments)
-    if levels is None:
-        raise _Strange
-    return again, levels
-
-
-class _Slow(Struct):
-    """Levels of a read that may change which prices of a book have a size, in the order of the wire."""
-
-    price: Ints
-    fragment: Ints
-    """Twice the place of the message among the books, and one more for asks."""
-    is_gone: npt.NDArray[np.bool_]
-    owner: Ints
-    cell: Ints
-
-
-_CELL_BITS = 18
-_MIX_OWNER, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-_CELL_SHIFT = np.uint64(64 - _CELL_BITS)
-
-
-class _KnownLevels:
-    """A cache of (side of a book, price) pairs that are known to have a size: most levels of a delta are of these.
-
-    A pair that is not found may still have one; whoever is found has one for sure.
-    """
-
-    def __init__(self) -> None:
-        self._price = np.zeros(1 << _CELL_BITS, np.int64)
-        self._owner = np.full(1 << _CELL_BITS, -1, np.int64)
-        self._dirty = np.zeros(1 << _CELL_BITS, bool)
-        self._next_owner = 0
-
-    def _cells(self, price: Ints, owner: Ints) -> Ints:
-        mixed = (price.view(np.uint64) + owner.view(np.uint64) * _MIX_OWNER) * _MIX
-        return (mixed >> _CELL_SHIFT).view(np.int64)
-
-    def unknown(self, sides: Sequence[Sides], levels: _Levels) -> _Slow:
-        """The levels that the cache cannot vouch for: unknown ones, removals, and what follows a removal."""
-        for one in set(sides):
-            if one.owner is None:
-                self._adopt(one)
-            elif one.gone:
-                price = np.array([price for price, _ in one.gone], np.int64)
-                owner = np.array([one.owner + is_ask for _, is_ask in one.gone], np.int64)
-                cell = self._cells(price, owner)
-                self._owner[cell] = -1
-                one.gone.clear()
-        owners = np.empty(2 * len(sides), np.int64)
-        owners[0::2] = [one.owner or 0 for one in sides]
-        owners[1::2] = owners[0::2] + 1
-        owner = np.repeat(owners, levels.counts)
-        price = np.ascontiguousarray(levels.price)
-        cell = self._cells(price, owner)
-        is_gone = levels.size == 0
-        unknown = (self._price.take(cell) != price) | (self._owner.take(cell) != owner)
-        slow = unknown | is_gone
-        changed = cell[slow]
-        if len(changed):
-            # What follows a change in this read is no longer known by the cache, but by the update before it.
-            self._dirty[changed] = True
-            which = np.flatnonzero(self._dirty.take(cell))
-            self._dirty[changed] = False
-            which = which[self._is_news(which, cell, price, owner, is_gone, unknown)]
-        else:
-            which = np.flatnonzero(slow)
-        fragment = np.searchsorted(np.cumsum(levels.counts), which, "right")
-        return _Slow(price[which], fragment, is_gone[which], owner[which], cell[which])
-
-    @staticmethod
-    def _is_news(
-        which: Ints, cell: Ints, price: Ints, owner: Ints, is_gone: npt.NDArray[np.bool_],
-        unknown: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:  # fmt: skip
-        """Which of those levels say something else than the level's update before, in this read or in the cache."""
-        order = np.argsort(cell[which], kind="stable")
-        sorted_ = which[order]
-        price, owner, is_gone = price[sorted_], owner[sorted_], is_gone[sorted_]
-        same = (price[1:] == price[:-1]) & (owner[1:] == owner[:-1])
-        repeated = np.zeros(len(which), bool)
-        repeated[1:] = same & (is_gone[1:] == is_gone[:-1])
-        first = np.ones(len(which), bool)
-        first[1:] = cell[sorted_[1:]] != cell[sorted_[:-1]]
-        repeated |= first & ~unknown[sorted_] & ~is_gone
-        news = np.empty(len(which), bool)
-        news[order] = ~repeated
-        return news
-
-    def _adopt(self, sides: Sides) -> None:
-        """Give a book's state a name, and learn its levels."""
-        sides.owner = self._next_owner
-        self._next_owner += 2
-        sides.gone.clear()
-        price = np.array([*sides.bids, *sides.asks], np.int64)
-        owner = np.full(len(price), sides.owner, np.int64)
-        owner[len(sides.bids) :] += 1
-        cell = self._cells(price, owner)
-        self._price[cell], self._owner[cell] = price, owner
-
-    def learn(self, slow: _Slow | None) -> None:
-        """Remember how those levels stand now; the last word on a cell counts."""
-        if slow is not None:
-            self._price[slow.cell] = slow.price
-            self._owner[slow.cell] = np.where(slow.is_gone, -1, slow.owner)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import codecs
 import hashlib
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -18,7 +19,10 @@ from wld.errors import RetryableSourceError
 
 PROTOCOL_ERROR, INVALID_DATA, TOO_BIG, NORMAL, NO_CODE, ABNORMAL = 1002, 1007, 1009, 1000, 1005, 1006
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-_FIN_TEXT = 0x80 | _TEXT
+_TEXT_OF_FEW = (0x80 | _TEXT) << 8
+"""First two bytes of an unfragmented text message, the length added; from 126 on the length follows."""
+_TEXT_OF_MANY = _TEXT_OF_FEW | 126
+_head_of = struct.Struct(">HH").unpack_from
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MAX_HANDSHAKE = 64 * 1024
 _SMALL = 1 << 16
@@ -192,34 +196,35 @@ class WebSocket:
         if self._rest:
             received = self._rest + received
         at, end = 0, len(received)
+        last = end - 4
+        is_between = self._opcode is None
         messages: list[Message] = []
         take = messages.append
         try:
             while end - at >= 2:
-                length = received[at + 1]
-                start = at + 2
-                if received[at] == _FIN_TEXT and length <= 126 and self._opcode is None:
-                    if length == 126:
+                # Unfragmented texts of up to 65,535 bytes, one after the other.
+                while is_between and at <= last:
+                    head, length = _head_of(received, at)
+                    if head == _TEXT_OF_MANY and length >= 126:
                         start = at + 4
-                        if end < start:
-                            break
-                        length = received[at + 2] << 8 | received[at + 3]
-                        if length < 126:
-                            raise _Fault(PROTOCOL_ERROR, "a length written longer than needed")
+                    elif _TEXT_OF_FEW <= head < _TEXT_OF_MANY:
+                        start, length = at + 2, head & 0x7F
+                    else:
+                        break
                     stop = start + length
                     if stop > end:
-                        if length > self._limit:
-                            raise self._too_big(length)
                         break
                     take(received[start:stop])
                     at = stop
-                    continue
+                if end - at < 2:
+                    break
                 used = self._frame(received, at, end, messages)
                 if used == 0:
                     break
                 at += used
                 if self.ended is not None:
                     break
+                is_between = self._opcode is None
         except _Fault as fault:
             self._complain(fault)
         self._rest = received[at:] if at < end and self.ended is None else b""

@@ -1,0 +1,227 @@
+"""Owns the levels of a read's books: that they are written as levels are, and which of them may make a book cross. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from wld.bybit.decimals import PAD, Ints, Strings
+from wld.bybit.decoder import Sides
+
+EDGE = b'[["0","0"]]'
+"""Stands before and behind the levels, so that every real level has neighbours."""
+_WORD = {name: int.from_bytes(name, "little") for name in (b'"],[', b'"]][')}
+
+
+class Levels(Struct, frozen=True):
+    """The levels of a read's books, flat."""
+
+    price: Ints
+    size: Ints
+    counts: Ints
+    """Levels of each side in turn: bids and asks of the first message, of the second, …"""
+
+
+class Places(Struct):
+    """Where the numbers of a text stand: of levels, and behind them."""
+
+    start: Ints
+    """Opening quotes of the levels' prices and sizes in turn."""
+    end: Ints
+    counts: Ints
+    """As in `Levels`."""
+    tail: int
+    """The first string that is not of a level."""
+
+
+def find_levels(text: bytes, tail: bytes, singles: int, fragments: int) -> tuple[Strings, Places] | None:
+    """Where the levels are, if the text is what it should be: an edge, fragments that each are lists of pairs of strings
+    or empty, an edge; and behind it the tail, so many strings one after the other. None where it is not.
+
+    Raises:
+        ValueError: quotes that do not pair.
+    """
+    strings = Strings(text + tail)
+    found = _find_levels(strings, len(text), len(tail), singles, fragments)
+    if found is not None:
+        return strings, found
+    bare = text.translate(None, b" \t\r\n")
+    if len(bare) == len(text):
+        return None
+    again = Strings(bare + tail)
+    if len(again.start) != len(strings.start) or (again.end - again.start != strings.end - strings.start).any():
+        return None  # the white space was inside a string
+    found = _find_levels(again, len(bare), len(tail), singles, fragments)
+    return None if found is None else (again, found)
+
+
+def is_tail(strings: Strings, first: int, at: int, length: int) -> bool:
+    """Whether from there on, to the text's end, nothing stands but strings side by side, the first of them `first`."""
+    start, end = strings.start[first:], strings.end[first:]
+    if not len(start):
+        return not length
+    return bool(start[0] == PAD + at and end[-1] == PAD + at + length - 1 and (start[1:] == end[:-1] + 1).all())
+
+
+def _find_levels(strings: Strings, text: int, tail: int, singles: int, fragments: int) -> Places | None:
+    """As `find_levels`, of a text without white space between its tokens.
+
+    Each fragment is known to be JSON, so its brackets pair. It is `[["p","s"],["p","s"]]` or `[]` exactly if before
+    every size stands `","`, between two levels `"],["`, and between two fragments `"]]`, any number of `[]`, `[["`.
+    """
+    start, end = strings.start, strings.end
+    count = len(start) - singles
+    if count < 4 or count & 1:
+        return None
+    if not is_tail(strings, count, text, tail):
+        return None
+    start, end = start[:count], end[:count]
+    letters = strings.letters
+    price_end = end[0::2]
+    price_start, size_end = start[2::2], end[1:-1:2]  # of the next level; of this one
+    gap = price_start - size_end
+    words = np.ndarray((len(letters) - 3,), "<u4", strings.padded, 0, (1,))[size_end]
+    is_inner = gap == 4
+    if not (
+        (start[1::2] == price_end + 2).all()
+        and (letters.take(price_end + 1) == ord(",")).all()
+        and (words == np.where(is_inner, _WORD[b'"],['], _WORD[b'"]]['])).all()
+        and (letters.take(price_start - 1) == ord("[")).all()
+        and start[0] == PAD + 2
+        and end[-1] == PAD + text - 3
+    ):
+        return None
+    ends = np.flatnonzero(~is_inner)  # the level that ends each fragment; the first is the edge
+    empties = (gap[ends] - 5) >> 1
+    many = empties > 0
+    if many.any() and not _are_empties(letters, size_end[ends[many]] + 3, gap[ends[many]] - 3):
+        return None
+    if int(gap[ends].min()) < 5 or len(ends) - 1 + int(empties.sum()) != fragments:
+        return None
+    counts = np.zeros(fragments, np.int64)
+    counts[np.arange(len(ends) - 1) + np.cumsum(empties)[:-1]] = np.diff(ends)
+    return Places(start[2:-2], end[2:-2], counts, count)
+
+
+def _are_empties(letters: npt.NDArray[np.uint8], start: Ints, length: Ints) -> bool:
+    """Whether each stretch is `[]` some times and then `[[`."""
+    within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    seen = letters.take(np.repeat(start, length) + within)
+    is_close = (within & 1 == 1) & (within != np.repeat(length, length) - 1)
+    return not (length & 1).any() and bool((seen == np.where(is_close, ord("]"), ord("["))).all())
+
+
+class Slow(Struct):
+    """Levels of a read that may change which prices of a book have a size, in the order of the wire."""
+
+    price: Ints
+    fragment: Ints
+    """Twice the place of the message among the books, and one more for asks."""
+    is_gone: npt.NDArray[np.bool_]
+    pair: Ints
+    cell: Ints
+
+
+_CELL_BITS = 18
+_PRICE_BITS = 47
+"""A price below 1.4 million and its owner are one number, which the cache compares."""
+_OWNERS = 1 << 16
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_CELL_SHIFT = np.uint64(64 - _CELL_BITS)
+
+
+class KnownLevels:
+    """A cache of (side of a book, price) pairs that are known to have a size: most levels of a delta are of these.
+
+    A pair that is not found may still have one; whoever is found has one for sure. `Sides.owner` is a name given
+    here: a generation, and 16 bits that stand in the pairs; with each generation everything is forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._pair = np.full(1 << _CELL_BITS, -1, np.int64)
+        self._dirty = np.zeros(1 << _CELL_BITS, np.bool_)
+        self._next_owner = 0
+
+    @staticmethod
+    def _cells(pair: Ints) -> Ints:
+        return ((pair.view(np.uint64) * _MIX) >> _CELL_SHIFT).view(np.int64)
+
+    def unknown(self, sides: Sequence[Sides], which: Ints, levels: Levels) -> Slow:
+        """The levels that the cache cannot vouch for: unknown ones, removals, and what follows a removal.
+
+        `which` of the sides each message's levels are of.
+        """
+        if self._next_owner % _OWNERS + 2 * len(sides) >= _OWNERS:
+            self._next_owner += _OWNERS - self._next_owner % _OWNERS
+            self._pair.fill(-1)
+        generation = self._next_owner // _OWNERS
+        for one in sides:
+            if one.owner is None or one.owner // _OWNERS != generation:
+                self._adopt(one)
+            elif one.gone:
+                owner = one.owner % _OWNERS
+                gone = [
+                    (owner + is_ask) << _PRICE_BITS | price for price, is_ask in one.gone if price >> _PRICE_BITS == 0
+                ]
+                self._pair[self._cells(np.array(gone, np.int64))] = -1
+                one.gone.clear()
+        owners = np.empty(2 * len(which), np.int64)
+        names = np.array([(one.owner or 0) % _OWNERS << _PRICE_BITS for one in sides], np.int64)
+        owners[0::2] = names[which]
+        owners[1::2] = owners[0::2] + (1 << _PRICE_BITS)
+        pair = np.repeat(owners, levels.counts)
+        pair |= levels.price
+        cell = self._cells(pair)
+        is_gone = levels.size == 0
+        unknown = self._pair.take(cell) != pair
+        has_large = len(pair) > 0 and int(levels.price.max()) >> _PRICE_BITS > 0
+        if has_large:
+            unknown |= levels.price >> _PRICE_BITS > 0  # never known, and no pair of theirs is to be trusted
+        changed = cell[unknown | is_gone]
+        # What follows a change in this read is no longer known by the cache, but by the update before it.
+        self._dirty[changed] = True
+        at = np.flatnonzero(self._dirty.take(cell))
+        self._dirty[changed] = False
+        if len(at) and not has_large:
+            at = at[self._is_news(cell[at], pair[at], is_gone[at], unknown[at])]
+        fragment = np.searchsorted(np.cumsum(levels.counts), at, "right")
+        return Slow(levels.price[at], fragment, is_gone[at], pair[at], cell[at])
+
+    @staticmethod
+    def _is_news(
+        cell: Ints, pair: Ints, is_gone: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of those levels say something else than the level's update before, in this read or in the cache.
+
+        Cells whose last 16 bits agree are sorted together (numpy sorts so many bits by radix): of these only the very
+        first asks the cache, and one that follows another pair is news.
+        """
+        few = cell.astype(np.uint16)
+        order = np.argsort(few, kind="stable")
+        few, pair, is_gone = few[order], pair[order], is_gone[order]
+        repeated = np.zeros(len(order), np.bool_)
+        repeated[1:] = (pair[1:] == pair[:-1]) & (is_gone[1:] == is_gone[:-1])
+        first = np.ones(len(order), np.bool_)
+        first[1:] = few[1:] != few[:-1]
+        repeated |= first & ~unknown[order] & ~is_gone
+        news = np.empty(len(order), np.bool_)
+        news[order] = ~repeated
+        return news
+
+    def _adopt(self, sides: Sides) -> None:
+        """Give a book's state a name, and learn its levels."""
+        sides.owner = self._next_owner
+        self._next_owner += 2
+        sides.gone.clear()
+        price = np.array([*sides.bids, *sides.asks], np.int64)
+        owner = np.full(len(price), sides.owner % _OWNERS, np.int64)
+        owner[len(sides.bids) :] += 1
+        pair = (owner << _PRICE_BITS | price)[price >> _PRICE_BITS == 0]
+        self._pair[self._cells(pair)] = pair
+
+    def learn(self, slow: Slow) -> None:
+        """Remember how those levels stand now; the last word on a cell counts."""
+        self._pair[slow.cell] = np.where(slow.is_gone | (slow.price >> _PRICE_BITS > 0), -1, slow.pair)
