@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,3 +60,11 @@ def test_books_by_columns_are_the_books_by_events(
 
 def state(book: wld.OrderBook) -> tuple[object, ...]:
     return book.bids(), book.asks(), book.update_id, book.sequence, book.receive_time, book.depth
+
+
+@given(st.lists(st.one_of(st.integers(0, 30), st.just(2**40)), max_size=60), st.sampled_from([1, 7]))
+@settings(deadline=None, max_examples=80)
+def test_of_each_price_the_last_word_counts(prices: list[int], tick: int) -> None:
+    last = {price * tick: place for place, price in enumerate(prices)}
+    found = checkpoints.last_of_each(np.array(prices, np.int64) * tick)
+    assert found.tolist() == [last[price] for price in sorted(last)]

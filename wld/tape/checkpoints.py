@@ -10,7 +10,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.tape import layout, rows
-from wld.tape.columns import IntColumn
+from wld.tape.columns import IntColumn, places
 from wld.tape.layout import Draft
 from wld.tape.table import Table
 from wld.units import ABSENT
@@ -72,9 +72,9 @@ def advance(books: Books, table: Table, *, is_start: bool = False) -> list[Draft
             if key[0] == table.symbols[0]:
                 book.is_valid = False
         return drafts
-    for depth in np.unique(depths).tolist():
-        mine = np.flatnonzero(depths == depth)
-        part = _Part(table, mine)
+    several = bool((depths != depths[0]).any())
+    for depth in np.unique(depths).tolist() if several else depths[:1].tolist():
+        part = _Part(table, np.flatnonzero(depths == depth) if several else slice(None))
         key = (table.symbols[0], depth)
         drafts += _advance(books.setdefault(key, empty()), key, part, is_start)
     return drafts
@@ -83,7 +83,7 @@ def advance(books: Books, table: Table, *, is_start: bool = False) -> list[Draft
 class _Part:
     """The events of one book: rows of a table and where their levels lie."""
 
-    def __init__(self, table: Table, mine: npt.NDArray[np.int64]) -> None:
+    def __init__(self, table: Table, mine: npt.NDArray[np.int64] | slice) -> None:
         bids, asks = table.ints("bid_count"), table.ints("ask_count")
         ends = np.cumsum(bids + asks)
         self.numbers = table.numbers[mine]
@@ -143,11 +143,7 @@ def _apply(book: BookState, part: _Part, start: int, end: int, broken: npt.NDArr
             held = book.bids if bids else book.asks
             prices, sizes = np.concatenate([held[0], prices]), np.concatenate([held[1], sizes])
             keep = np.concatenate([np.ones(len(held[0]), np.bool_), keep])
-        order = np.argsort(prices, kind="stable")
-        there = prices[order]
-        last = np.ones(len(order), np.bool_)
-        np.not_equal(there[1:], there[:-1], out=last[:-1])
-        order = order[last]
+        order = last_of_each(prices)
         order = order[(sizes[order] != 0) | keep[order]]
         side = prices[order], sizes[order]
         if bids:
@@ -157,6 +153,24 @@ def _apply(book: BookState, part: _Part, start: int, end: int, broken: npt.NDArr
     book.update_id = int(part.update_id[end - 1])
     book.sequence = int(part.sequence[end - 1])
     book.receive_time = int(part.receive_time[end - 1])
+
+
+def last_of_each(prices: IntColumn) -> npt.NDArray[np.int64]:
+    """The last place of each price, by rising price."""
+    keys = places(prices)
+    span = int(keys.max()) + 1 if len(keys) else 0
+    if span <= _MOST_PLACES:
+        last = np.full(span, -1, np.int64)
+        last[keys.view(np.int64)] = np.arange(len(keys))  # of one key's places numpy keeps the last
+        return last[last >= 0]
+    order = np.argsort(prices, kind="stable")
+    there = prices[order]
+    is_last = np.ones(len(order), np.bool_)
+    np.not_equal(there[1:], there[:-1], out=is_last[:-1])
+    return order[is_last]
+
+
+_MOST_PLACES = 1 << 20
 
 
 def taken_over(books: Books, number: int, without: set[str]) -> list[Draft]:

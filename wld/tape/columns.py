@@ -139,16 +139,29 @@ class _Reader:
         return plain
 
 
+_PROBE = 16 * 1024
+"""Of a long stream so much tells whether the slower compressor is worth its time: five times the other's."""
+_WORTH = 0.98
+
+
 def _stream(content: bytes, *, pack: bool = True, thorough: bool = True) -> bytes:
     """Length, stored length or 0, and the bytes, compressed where that is smaller."""
     length = len(content)
     if pack and length > _SMALL:
         best = _compressor(False).compress(content)
-        if thorough and len(best) < length * 0.8:  # not noise: worth a second, slower try
+        if thorough and len(best) < length * 0.8 and _is_worth(content):  # not noise
             best = min(best, _compressor(True).compress(content), key=len)
         if len(best) < length:
             return varint(length) + varint(len(best)) + best
     return varint(length) + b"\0" + content
+
+
+def _is_worth(content: bytes) -> bool:
+    if len(content) < 2 * _PROBE:
+        return True
+    middle = (len(content) - _PROBE) // 2
+    part = content[middle : middle + _PROBE]
+    return len(_compressor(True).compress(part)) < _WORTH * len(_compressor(False).compress(part))
 
 
 # Packed integers -----------------------------------------------------------------------------------------------------
@@ -161,16 +174,22 @@ def _stream(content: bytes, *, pack: bool = True, thorough: bool = True) -> byte
 class Choices:
     """Which forms were the smallest in the blocks before: those of a neighbour are not tried anew each time.
 
-    Any form holds any numbers, so a choice that has become a bad one costs bytes, for a few blocks.
+    Any form holds any numbers, so a choice that has become a bad one costs bytes, for a few blocks. A long column has
+    choices of its own, shorter ones share those of their kind whatever their symbol.
     """
 
-    def __init__(self, place: str = "", known: dict[str, list[int]] | None = None) -> None:
+    def __init__(self, place: str = "", known: dict[str, list[int]] | None = None, shared: str | None = None) -> None:
         self._place = place
         self._known = {} if known is None else known
+        self._shared = place if shared is None else shared
 
-    def of(self, part: object) -> Choices:
-        """Those of a part of this: of a symbol, a column, a piece of a column."""
-        return Choices(f"{self._place}/{part}", self._known)
+    def of(self, part: object, *, shares: bool = False) -> Choices:
+        """Those of a part of this: of a kind, a column, a piece of a column, or of a symbol, which `shares` others'."""
+        return Choices(f"{self._place}/{part}", self._known, self._shared if shares else f"{self._shared}/{part}")
+
+    def for_rows(self, count: int) -> Choices:
+        """Those of a column of so many rows."""
+        return self if count >= _MANY else Choices(self._shared, self._known)
 
     def recall(self) -> int | None:
         """What was chosen here lately; None: try again."""
@@ -186,9 +205,9 @@ class Choices:
         return choice
 
 
-_RELIED = 7
-_MANY = 1024
-"""Fewer rows decide nothing for others, and are quickly tried."""
+_RELIED = 15
+_MANY = 16_384
+"""Rows from which trying all forms costs little beside the rows themselves."""
 
 
 def pack_integers(
@@ -200,8 +219,7 @@ def pack_integers(
 ) -> bytes:
     """The smallest of some forms. `minus` names a sibling column that may be near; `fast` keeps to forms that are
     read back quickly."""
-    if choices is None or len(column) < _MANY:
-        choices = Choices()
+    choices = Choices() if choices is None else choices.for_rows(len(column))
     head = b""
     absent = 0
     if len(column) and int(column.min()) == ABSENT:
@@ -281,7 +299,7 @@ def _smallest(values: IntColumn, fast: bool) -> int:
     return min(tried, key=tried.__getitem__)
 
 
-_SAMPLE = 4096
+_SAMPLE = 2048
 
 
 def _changes(values: IntColumn) -> _Bits:
@@ -555,12 +573,17 @@ PLAIN, KNOWN, SORTED = range(3)
 """How sizes are stored: as they stand; against the size before at the same side and price; or by price and side."""
 
 
+def places(values: IntColumn) -> _U64:
+    """Whole numbers from 0 on in the order of the values, as small as their steps allow."""
+    base = int(values.min()) if len(values) else 0
+    offsets = values.view(np.uint64) - np.uint64(base & _MASK64)
+    step = _common_divisor(offsets)
+    return offsets // np.uint64(step) if step > 1 else offsets
+
+
 def _by_price(prices: IntColumn, is_bid: _Bits) -> tuple[IntColumn, _Bits]:
     """(order by price, asks before bids, stable; which is the first of its price and side)."""
-    base = int(prices.min()) if len(prices) else 0
-    offsets = prices.view(np.uint64) - np.uint64(base & _MASK64)
-    step = _common_divisor(offsets)
-    keys = offsets // np.uint64(step)
+    keys = places(prices)
     if len(keys) and int(keys.max()) < 1 << 15:  # numpy sorts 16 bits by radix, ten times as fast
         narrow: npt.NDArray[Any] = keys.astype(np.uint16) << np.uint16(1) | is_bid
         order = np.argsort(narrow, kind="stable")
@@ -577,12 +600,11 @@ def _by_price(prices: IntColumn, is_bid: _Bits) -> tuple[IntColumn, _Bits]:
 def _pack_sizes(sizes: IntColumn, prices: IntColumn, runs: _Runs, fast: bool, choices: Choices) -> bytes:
     if fast or len(sizes) < _SMALL:
         return bytes([PLAIN]) + pack_integers(sizes, fast=fast, choices=choices)
-    if len(sizes) <= 2 * _SAMPLE:
-        return min((_sizes(mode, sizes, prices, runs, Choices()) for mode in (PLAIN, KNOWN, SORTED)), key=len)
+    choices = choices.for_rows(len(sizes))
     mode = choices.of("mode").recall()
     if mode is None:
         # Whole runs of the beginning decide.
-        few = int(np.flatnonzero(runs.starts_run[: 2 * _SAMPLE])[-1])
+        few = len(sizes) if len(sizes) <= 2 * _SAMPLE else int(np.flatnonzero(runs.starts_run[: 2 * _SAMPLE])[-1])
         part = _Runs(runs.is_bid[:few], runs.starts_run[:few])
         tried = {m: len(_sizes(m, sizes[:few], prices[:few], part, Choices())) for m in (PLAIN, KNOWN, SORTED)}
         mode = choices.of("mode").note(min(tried, key=tried.__getitem__))

@@ -79,7 +79,7 @@ def _encode(part: Table, pack: bool, quick: bool, choices: codec.Choices) -> lis
             columns["symbols"] = list(part.symbols)
         fast = frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
         encoded = codec.encode_columns(
-            columns, pack=pack, fast=fast, choices=choices.of(part.kind).of(symbol) if pack else None
+            columns, pack=pack, fast=fast, choices=choices.of(part.kind).of(symbol, shares=True) if pack else None
         )
         draft = Draft(
             part.kind, layout.COLUMNS, symbol, len(part), encoded.payload, encoded.memory, directory=encoded.directory

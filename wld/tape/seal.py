@@ -185,12 +185,12 @@ class Sealed(Struct, frozen=True):
     """Places of the journal that could not be read; what was there is not in the sealed file."""
 
 
-def seal(journal: Path, books: Books | None = None) -> Sealed:
+def seal(journal: Path, books: Books | None = None, choices: Choices | None = None) -> Sealed:
     """Write the journal's events as a sealed file beside it; the journal stays.
 
     Every whole block is kept; torn bytes at its end are not. The sealed file is read back before it gets its name.
     Never overwrites: a taken name gets `_2`. `books` are those at the end of the run's segment before, and are carried
-    on to the end of this one.
+    on to the end of this one; `choices` likewise.
 
     Raises:
         TapeError: it cannot be read or written; then no sealed file is left.
@@ -206,7 +206,7 @@ def seal(journal: Path, books: Books | None = None) -> Sealed:
         working.unlink(missing_ok=True)
         target = BlockFile(working, {**segment.header, "format": layout.FORMAT_VERSION})
         try:
-            _copy(segment, target, carried)
+            _copy(segment, target, carried, choices or Choices())
             target.finish()
             target.sync()
         finally:
@@ -236,14 +236,13 @@ def _read_back(working: Path, target: BlockFile) -> None:
         raise TapeError(f"it reads back damaged ({segment.damages[0] if segment.damages else 'blocks are missing'})")
 
 
-def _copy(segment: Segment, target: BlockFile, books: Books) -> None:
+def _copy(segment: Segment, target: BlockFile, books: Books, choices: Choices) -> None:
     metas = [
         Draft(block.kind, block.codec, block.symbol, block.count, payload, block.raw_length)
         for block, payload in segment.blocks(lambda b: b.kind == layout.META)
     ]
     target.put(metas)
     keeps_deltas = bool(segment.header.get("book_deltas", True))
-    choices = Choices()
     window = Collector()
     levels = 0
     last_number = -1

@@ -22,6 +22,7 @@ from wld.errors import BookInvalid, TapeError
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
+from wld.tape.columns import Choices
 from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
@@ -97,6 +98,7 @@ class TapeWriter:
         self._instruments: dict[str, Instrument] = {}
         self._books: dict[tuple[str, int], OrderBook] = {}
         self._sealed_books: Books = {}
+        self._choices = Choices()
         self._lock: int | None = lock_folder(self.data_dir)
 
     def recover(self) -> list[Recovered]:
@@ -226,7 +228,7 @@ class TapeWriter:
             journal = self.pending[0]
             # A twin is there where the journal could not be deleted the last time.
             twin = sealed_twin(Segment(journal))
-            sealed = Sealed(twin, ()) if twin else seal(journal, self._sealed_books)
+            sealed = Sealed(twin, ()) if twin else seal(journal, self._sealed_books, self._choices)
             if sealed.damages:
                 kept = set_aside(journal)
                 self.notes.append(
