@@ -9,25 +9,25 @@ topic's own. So the row decoder stays the definition of what a stream means, and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from wld.batch import Batch
 from wld.bybit.decimals import Ints, Strings
 from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder, Sides, Topic
 from wld.bybit.deltas import read_deltas
 from wld.bybit.levels import EDGE, KnownLevels, Levels, Places, Slow, find_levels, is_tail
-from wld.bybit.messages import MAX_ID, TICKER_FIELDS, TICKER_OTHER
+from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
+from wld.bybit.messages import MAX_ID
+from wld.bybit.ticker_columns import NoColumn, TickerChanges, lay_out, merge
 from wld.bybit.trade_ids import BLOCK_IDS
 from wld.bybit.websocket import BinaryMessage, Message
-from wld.errors import UnitError
-from wld.events import Event, TickDirection
+from wld.events import Event
 from wld.tables import (
     BLOCK_TRADE,
     BUY,
@@ -35,12 +35,10 @@ from wld.tables import (
     DIRECTIONS,
     RPI,
     RPI_KNOWN,
-    TICKER_NUMBERS,
-    TICKER_PLACE,
     Columns,
     Tables,
 )
-from wld.units import ABSENT, INT64_MAX, INT64_MIN
+from wld.units import ABSENT, INT64_MAX
 
 COLUMNS_FROM = 24
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
@@ -50,89 +48,15 @@ _ODD_READS = 64
 """A topic with numbers that no column takes is left to the rows for so many reads."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
+_SNAPSHOT = b'"snapshot"'
 _UNUSUAL_READS = 64
 """So many reads book messages are decoded one by one, after some that are not written as usual."""
 _MAX_MS = INT64_MAX // 1_000_000
 
 
-class _Outer(Struct, gc=False):
-    """What any message may carry, typed as the row decoder types it, so that both refuse the same."""
-
-    topic: str
-    type: str | None = None
-    ts: int | None = None
-    cts: int | None = None
-    cs: int | None = None
-    op: str | None = None
-    success: bool | None = None
-    ret_msg: str | None = None
-    ret_code: int | None = None
-    req_id: str | None = None
-    conn_id: str | None = None
-
-
-class _BookData(Struct, gc=False):
-    s: str
-    b: Raw
-    a: Raw
-    u: int
-    seq: int | None = None
-
-
-class _Trade(Struct, gc=False):
-    T: int
-    s: str
-    S: str
-    v: Raw
-    p: Raw
-    i: str
-    L: str | None = None
-    BT: bool = False
-    RPI: bool | None = None
-    seq: int | None = None
-
-
-class _Liquidation(Struct, gc=False):
-    T: int
-    s: str
-    S: str
-    v: Raw
-    p: Raw
-
-
-class _BookMessage(_Outer, kw_only=True, gc=False):
-    data: _BookData
-
-
-class _TradeMessage(_Outer, kw_only=True, gc=False):
-    data: list[_Trade]
-
-
-class _LiquidationMessage(_Outer, kw_only=True, gc=False):
-    data: list[_Liquidation]
-
-
-class _TickerMessage(_Outer, kw_only=True, gc=False):
-    data: dict[str, Any]
-
-
-_BOOK, _TRADES, _TICKERS, _LIQUIDATIONS = b"opta"
-"""First letters of the topics."""
-_KNOWN = bytes((_BOOK, _TRADES, _TICKERS, _LIQUIDATIONS))
-_DECODE: dict[int, Callable[[Any], Any]] = {
-    _BOOK: msgspec.json.Decoder(_BookMessage).decode,
-    _TRADES: msgspec.json.Decoder(_TradeMessage).decode,
-    _TICKERS: msgspec.json.Decoder(_TickerMessage).decode,
-    _LIQUIDATIONS: msgspec.json.Decoder(_LiquidationMessage).decode,
-}
-_PREFIX = {_TRADES: "publicTrade", _TICKERS: "tickers", _LIQUIDATIONS: "allLiquidation"}
-_SNAPSHOT = b'"snapshot"'
-_TOPIC = re.compile(rb'"topic"\s*:\s*"([opta])')
-
 _SIDE_FLAG = {"Buy": BUY, "Sell": 0}
 _IS_LONG = {"Buy": 1, "Sell": 0}
 _RPI_FLAG = {None: 0, False: RPI_KNOWN, True: RPI_KNOWN | RPI}
-_DIRECTION_CODE: dict[TickDirection | None, int] = {direction: i for i, direction in enumerate(DIRECTIONS)}
 _DIRECTION_FLAG: dict[str | None, int] = {
     None: 0, "": 0, **{d.value: i << DIRECTION_SHIFT for i, d in enumerate(DIRECTIONS) if d is not None},
 }  # fmt: skip
@@ -140,9 +64,6 @@ _TRADE_FLAGS = {
     (side, direction, rpi, is_block): _SIDE_FLAG[side] | _DIRECTION_FLAG[direction] | _RPI_FLAG[rpi] | is_block * BLOCK_TRADE
     for side in _SIDE_FLAG for direction in _DIRECTION_FLAG for rpi in _RPI_FLAG for is_block in (False, True)
 }  # fmt: skip
-_PLACE_OF = {key: TICKER_PLACE[name] for key, name in TICKER_FIELDS.items()}
-_DIRECTION_PLACE = len(TICKER_NUMBERS)
-_SEQUENCE, _SENT, _RECEIVED = (TICKER_PLACE[name] for name in ("sequence", "sent_time", "receive_time"))
 
 
 class _Strange(Exception):
@@ -275,7 +196,7 @@ class _Read:
             kinds = bytearray([message[10] for message in messages])  # type: ignore[misc]  # text: see below
         except (IndexError, TypeError):
             kinds = bytearray(len(messages))
-        if kinds.translate(None, _KNOWN):
+        if kinds.translate(None, KINDS):
             kinds = self._kinds()
         try:
             self._decode_kinds(kinds)
@@ -287,26 +208,23 @@ class _Read:
 
     def _kinds(self) -> bytearray:
         """The first letter of each message's topic, wherever it stands."""
-        kinds = bytearray()
-        for message in self._messages:
-            found = _TOPIC.search(message.encode() if isinstance(message, str) else message)
-            if found is None:
-                raise _Strange
-            kinds += found[1]
-        return kinds
+        kinds = list(map(kind_of, self._messages))
+        if None in kinds:
+            raise _Strange
+        return bytearray(kinds)  # type: ignore[arg-type]  # no None: see above
 
     def _decode_kinds(self, kinds: bytearray) -> None:
         letters = np.frombuffer(kinds, np.uint8)
         self._decoded.clear()
         for kind in set(kinds):
             at = np.flatnonzero(letters == kind).tolist()
-            if kind == _BOOK and self._tries_deltas and len(at) >= DELTAS_FROM:
+            if kind == BOOK and self._tries_deltas and len(at) >= DELTAS_FROM:
                 self._delta_places = at
             else:
                 self._decode_kind(kind, at)
 
     def _decode_kind(self, kind: int, at: list[int]) -> None:
-        messages, topics, decode = self._messages, self._market.topics, _DECODE[kind]
+        messages, topics, decode = self._messages, self._market.topics, DECODE[kind]
         decoded = [decode(messages[i]) for i in at]
         try:
             states = [topics[message.topic] for message in decoded]
@@ -330,13 +248,13 @@ class _Read:
                     self._is_odd(state)
                 if state.place < 0:
                     self._decoder.place(state)
-            if kind == _BOOK:
+            if kind == BOOK:
                 for message, state in zip(decoded, states, strict=True):
                     if message.type != "delta" or message.data.s != state.symbol:
                         self._is_odd(state)
-            elif kind == _TRADES:
+            elif kind == TRADES:
                 self._check_trades(decoded, states)
-            elif kind == _TICKERS:
+            elif kind == TICKERS:
                 self._check_tickers(decoded, states)
             else:
                 for message, state in zip(decoded, states, strict=True):
@@ -375,7 +293,7 @@ class _Read:
                 or (cs is not None and not 0 <= cs <= INT64_MAX)
             ):
                 self._is_odd(state)
-            elif state.ticker_columns is None and not _ticker_to_columns(state):
+            elif state.ticker_columns is None and not lay_out(state):
                 state.goes_by_rows = _ODD_READS
                 self._is_odd(state)
 
@@ -383,13 +301,13 @@ class _Read:
 
     def decode(self) -> Batch:
         self._find_odd()
-        trades, tickers, liquidations = self._plain(_TRADES), self._plain(_TICKERS), self._plain(_LIQUIDATIONS)
+        trades, tickers, liquidations = self._plain(TRADES), self._plain(TICKERS), self._plain(LIQUIDATIONS)
         trade_items = [item for message in trades[1] for item in message.data]
         liquidation_items = [item for message in liquidations[1] for item in message.data]
         single = [text for item in trade_items + liquidation_items for text in (item.p, item.v)]
         try:
-            changes = _TickerChanges(tickers[1], tickers[2])
-        except _NoColumn as no:
+            changes = TickerChanges(tickers[1], tickers[2])
+        except NoColumn as no:
             no.topic.goes_by_rows = _ODD_READS
             raise _Again({no.topic}) from None
         books, values = self._numbers(single, changes.texts)
@@ -398,8 +316,7 @@ class _Read:
         items = len(single)
         made_trades = self._trades(trades, trade_items, values)
         made_liquidations = self._liquidations(liquidations, liquidation_items, values[2 * len(trade_items) : items])
-        sent = [(message.ts, message.cs) for message in tickers[1]]
-        ticker_times = _times([ts for ts, _ in sent])
+        ticker_times = _times([message.ts for message in tickers[1]])
         made_books = None
         if books.at:
             lasts = self._continue(books)
@@ -411,7 +328,9 @@ class _Read:
                 topic.last_update = int(books.update_id[i])
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
         self._commit(trades, liquidations)
-        made_tickers = self._tickers(tickers, changes, values[items:], sent, ticker_times)
+        made_tickers = None
+        if tickers[0]:
+            made_tickers = merge(tickers[1], tickers[2], changes, values[items:], ticker_times, self._time)
         return self._assemble(
             (books.at, made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
             (liquidations[0], made_liquidations, [len(m.data) for m in liquidations[1]]),
@@ -454,11 +373,11 @@ class _Read:
     def _owners(self) -> list[Topic]:
         """Whose each number behind the levels is."""
         owners: list[Topic] = []
-        for kind in (_TRADES, _LIQUIDATIONS):
+        for kind in (TRADES, LIQUIDATIONS):
             for message, state in zip(*self._plain(kind)[1:], strict=True):
                 owners += [state] * (2 * len(message.data))
-        for message, state in zip(*self._plain(_TICKERS)[1:], strict=True):
-            owners += [state] * len(_TickerChanges([message], [state]).texts)
+        for message, state in zip(*self._plain(TICKERS)[1:], strict=True):
+            owners += [state] * len(TickerChanges([message], [state]).texts)
         return owners
 
     def _usual_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places] | None:
@@ -491,7 +410,7 @@ class _Read:
             raise _Strange from None
         if self._delta_topics is None:
             self._delta_topics = topics, found.which
-            odd = {topic for topic in topics if topic.goes_by_rows or topic.kind != _BOOK}
+            odd = {topic for topic in topics if topic.goes_by_rows or topic.kind != BOOK}
             for topic in topics:
                 if topic.place < 0:
                     self._decoder.place(topic)
@@ -509,14 +428,14 @@ class _Read:
         """Decode the book messages one by one after all."""
         at, self._delta_places, self._delta_topics = self._delta_places, [], None
         try:
-            self._decode_kind(_BOOK, at)
+            self._decode_kind(BOOK, at)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _Strange from None
         self._find_odd()
 
     def _any_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places]:
         """The book messages that were decoded one by one."""
-        at, decoded, states = self._plain(_BOOK)
+        at, decoded, states = self._plain(BOOK)
         fragments = [raw for message in decoded for raw in (message.data.b, message.data.a)]
         found = find_levels(b"".join((EDGE, *fragments, EDGE)), tail, singles, len(fragments))
         if found is None:
@@ -657,36 +576,6 @@ class _Read:
         for state in liquidations[2]:
             state.awaiting, state.last_time = False, now
 
-    def _tickers(
-        self, found: tuple[list[int], list[Any], list[Topic]], changes: _TickerChanges, values: Ints,
-        sent: list[tuple[int | None, int | None]], sent_times: Ints,
-    ) -> Columns | None:  # fmt: skip
-        _, decoded, states = found
-        if not decoded:
-            return None
-        merged = np.empty((len(decoded), len(TICKER_NUMBERS) + 1), np.int64)
-        places = np.array(changes.places, np.int64)
-        start = 0
-        for message, state, end, others, row in zip(decoded, states, changes.ends, changes.others, merged, strict=True):
-            latest = state.ticker_columns
-            if message.type == "snapshot":
-                latest[:] = ABSENT
-            latest[places[start:end]] = values[start:end]
-            for place, value in others:
-                latest[place] = value
-            row[:] = latest
-            start = end
-            state.awaiting, state.sequence, state.last_time = False, message.cs, self._time
-        merged[:, _SEQUENCE] = [ABSENT if cs is None else cs for _, cs in sent]
-        merged[:, _SENT] = sent_times
-        merged[:, _RECEIVED] = self._time
-        direction = merged[:, _DIRECTION_PLACE]
-        return {
-            "symbol": np.array([state.place for state in states], np.int64),
-            "tick_direction": np.where(direction == ABSENT, 0, direction),
-            "values": merged[:, :_DIRECTION_PLACE],
-        }
-
     def _assemble(self, *kinds: tuple[list[int], Columns | None, list[int] | None]) -> Batch:
         """Number everything in the order of the wire, with the odd messages decoded by rows in their places."""
         market, messages = self._market, self._messages
@@ -760,70 +649,3 @@ def _times(values: list[int | None]) -> Ints:
     if len(column) and column.min() < 0:
         return np.where(column == ABSENT, ABSENT, np.where(column == ABSENT, 0, column) * 1_000_000)
     return column * 1_000_000
-
-
-# Tickers -----------------------------------------------------------------------------------------------------------
-
-
-class _NoColumn(Exception):
-    def __init__(self, topic: Topic) -> None:
-        self.topic = topic
-
-
-class _TickerChanges:
-    """The fields that ticker messages carry: decimals as texts for the common pass, the others converted."""
-
-    def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
-        """Raises: _NoColumn where a field is odd, or a text that columns do not hold."""
-        self.texts: list[str] = []
-        self.places: list[int] = []
-        """Of each text, its field's."""
-        self.ends: list[int] = []
-        """Of each message's texts."""
-        self.others: list[list[tuple[int, int]]] = []
-        """Of each message, (the field's place, value)."""
-        texts, places = self.texts, self.places
-        for message, topic in zip(messages, topics, strict=True):
-            others = []
-            for key, text in message.data.items():
-                place = _PLACE_OF.get(key)
-                if place is None:
-                    if key in TICKER_OTHER and text != "":
-                        others.append(self._other(key, text, topic))
-                elif type(text) is not str:
-                    raise _NoColumn(topic)
-                elif text:
-                    texts.append(text)
-                    places.append(place)
-            self.ends.append(len(places))
-            self.others.append(others)
-
-    @staticmethod
-    def _other(key: str, text: Any, topic: Topic) -> tuple[int, int]:
-        name, convert = TICKER_OTHER[key]
-        if type(text) is not str:
-            raise _NoColumn(topic)
-        try:
-            value = convert(text)
-        except (UnitError, ValueError):
-            raise _NoColumn(topic) from None
-        if isinstance(value, TickDirection):
-            return _DIRECTION_PLACE, _DIRECTION_CODE[value]
-        if not isinstance(value, int):
-            raise _NoColumn(topic)
-        return TICKER_PLACE[name], value
-
-
-def _ticker_to_columns(topic: Topic) -> bool:
-    """Lay a topic's merged ticker out as a row of numbers; False where one does not fit."""
-    row = np.full(len(TICKER_NUMBERS) + 1, ABSENT, np.int64)
-    for name, value in topic.ticker.items():
-        if isinstance(value, TickDirection):
-            row[_DIRECTION_PLACE] = _DIRECTION_CODE[value]
-            continue
-        place = TICKER_PLACE.get(name)
-        if place is None or not isinstance(value, int) or not INT64_MIN < value <= INT64_MAX:
-            return False
-        row[place] = value
-    topic.ticker_columns = row
-    return True

@@ -25,21 +25,26 @@ from wld.events import (
 from wld.units import INT64_MAX, ms_to_ns, parse_fixed, parse_fixed64
 
 
-class Envelope(Struct, gc=False):
-    """Every message: data has a topic, an answer has an op (option and spread answers: a type)."""
+class Outer(Struct, kw_only=True, gc=False):
+    """What any message may carry beside its topic and data."""
 
-    topic: str | None = None
     type: str | None = None
     ts: int | None = None
     cts: int | None = None
     cs: int | None = None
-    data: Raw = Raw(b"")
     op: str | None = None
     success: bool | None = None
     ret_msg: str | None = None
     ret_code: int | None = None
     req_id: str | None = None
     conn_id: str | None = None
+
+
+class Envelope(Outer, kw_only=True, gc=False):
+    """Every message: data has a topic, an answer has an op (option and spread answers: a type)."""
+
+    topic: str | None = None
+    data: Raw = Raw(b"")
 
 
 class WireBook(Struct, gc=False):
