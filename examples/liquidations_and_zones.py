@@ -5,14 +5,20 @@
 #
 #     python examples/liquidations_and_zones.py data/history WLDUSDT chart.png
 #
-# Needs the extra `plot` (matplotlib).
+# Needs the extra `plot` (matplotlib). A few minutes of tape make a picture, hours of it a judgement.
 
 # %%
 import sys
+from collections import deque
+from datetime import UTC, datetime
+from itertools import islice
 
 import matplotlib.pyplot as plt
+import msgspec
 import numpy as np
-from wld_heatmap import HeatMap
+from matplotlib.colors import LogNorm
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from wld_heatmap import HeatMap, HeatmapConfig
 
 import wld
 
@@ -24,18 +30,21 @@ path, symbol, picture = sys.argv[1:4] if len(sys.argv) == 4 else ("data/history"
 
 # %%
 tape = wld.open_tape(path, symbols=[symbol])
-trades = tape.trades(scale="float")
-real = tape.liquidations(scale="float")
-print(f"{len(trades):,} trades, {len(real):,} liquidations, {len(tape.gaps())} gaps")
+trades = tape.trades(scale="float", columns=["receive_time", "price"])
+print(f"{len(trades):,} trades, {len(tape.liquidations()):,} liquidations, {len(tape.gaps())} gaps")
+seconds = int(np.ptp(trades["receive_time"])) / 1e9
 
 # %% [markdown]
 # ## The same model as on the screen
 # It sees the events in their order, so nothing here looks ahead; each column is what it believed at that time.
 
 # %%
-heatmap = HeatMap(symbol)
-for event in tape:
-    heatmap.apply([event])
+width = next((w for w in (1, 5, 10, 30, 60, 300) if seconds / w < 700), 900)
+config = msgspec.structs.replace(HeatmapConfig(), column_seconds=width, fine_hours=seconds / 3600 + 1)
+heatmap, events = HeatMap(symbol, config), iter(tape)
+heatmap.liquidations = deque()  # all of them; the screen keeps the latest
+while some := list(islice(events, 2000)):
+    heatmap.apply(some)
 heatmap.finish()
 columns = [column for column in heatmap.columns if column.mark_close is not None]
 low = min(column.low_bin for column in columns)
@@ -44,35 +53,58 @@ heat = np.zeros((high - low, len(columns)))
 for i, column in enumerate(columns):
     at = column.low_bin - low
     heat[at : at + len(column.raw), i] = column.raw
+marks = list(heatmap.liquidations)
 
 # %% [markdown]
 # ## How hot was it where positions really died?
-# The share of swept bins that held less heat, in percent: 50 is what luck would give.
+# The share of swept bins that held less heat, in percent. Luck would spread them evenly: the dashed line.
 
 # %%
-known = [mark for mark in heatmap.liquidations if mark.percentile is not None]
-if known:
-    print(f"median percentile of {len(known)} real liquidations: {np.median([mark.percentile for mark in known]):.0f}")
-    print(f"in the hottest tenth: {np.mean([mark.is_hit for mark in known]):.0%} (luck: 10%)")
+judged = [mark for mark in marks if mark.percentile is not None]
+if judged:
+    print(f"median percentile of {len(judged)} real liquidations: {np.median([m.percentile for m in judged]):.0f}")
+    print(f"in the hottest tenth: {np.mean([m.is_hit for m in judged]):.0%} (luck: 10%)")
 else:
-    print("too little was swept so far to say how hot it was there")
+    print("too little was swept so far to say how hot it was there: record for an hour, or with source.sim_rate=20")
+
+# %% [markdown]
+# ## The picture
 
 # %%
-seconds = np.array([(column.end - columns[0].start) / 1e9 for column in columns])
+times = [datetime.fromtimestamp(column.start / 1e9, UTC) for column in columns]
 prices = np.array([heatmap.price_of(low + row) for row in range(high - low)]) / wld.SCALE
 mark_price = np.array([column.mark_close or 0 for column in columns]) / wld.SCALE
-figure, axes = plt.subplots(figsize=(12, 6), layout="constrained")
-axes.pcolormesh(seconds, prices, np.log1p(heat), cmap="viridis", shading="nearest")
-axes.plot(seconds, mark_price, color="white", linewidth=1.2, label="mark price")
-for mark in heatmap.liquidations:
-    color = "tab:green" if mark.position_side is wld.PositionSide.LONG else "tab:red"
+figure, (axes, side) = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(5, 1), layout="constrained")
+hot = heat[heat > 0]
+colours = LogNorm(*np.quantile(hot, (0.3, 0.997))) if len(hot) else None
+mesh = axes.pcolormesh(times, prices, np.ma.masked_equal(heat, 0), norm=colours, cmap="magma", shading="nearest")
+axes.set_facecolor("black")
+figure.colorbar(mesh, ax=axes, pad=0.01, label="USDT that would be liquidated, a bin (estimate)")
+axes.plot(times, mark_price, color="white", linewidth=1.0, label="mark price")
+for position, colour, name in (
+    (wld.PositionSide.LONG, "#35d07f", "long liquidated"), (wld.PositionSide.SHORT, "#4db8ff", "short liquidated"),
+):  # fmt: skip
+    died = [mark for mark in marks if mark.position_side is position]
     axes.scatter(
-        (mark.time - columns[0].start) / 1e9, mark.trigger_price / wld.SCALE, color=color, edgecolor="white", linewidth=0.4,
-        s=12 + 10 * np.log10(1 + mark.notional), alpha=1.0 if mark.is_hit else 0.4, zorder=3,
+        [datetime.fromtimestamp(mark.time / 1e9, UTC) for mark in died],
+        [mark.trigger_price / wld.SCALE for mark in died],
+        s=[3 + 6 * np.log10(1 + mark.notional) for mark in died],
+        color=colour, edgecolor="black", linewidth=0.3, label=f"{name}: {len(died):,}", zorder=3,
     )  # fmt: skip
-reach = max(0.6 * np.ptp(mark_price), mark_price[-1] * 0.03)
-axes.set_xlim(seconds[0], seconds[-1])
+reach = max(0.4 * np.ptp(mark_price), mark_price[-1] * 0.02)
+axes.set_xlim(times[0], times[-1])
 axes.set_ylim(mark_price.min() - reach, mark_price.max() + reach)
-axes.set(title=f"{symbol}: projected liquidations (estimate) and real ones", xlabel="seconds", ylabel="price")
+axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator() or AutoDateLocator()))
+axes.set(title=f"{symbol}: projected liquidations and real ones", xlabel="UTC", ylabel="price, USDT")
+axes.legend(loc="upper left", framealpha=0.8)
+
+side.set(title="how hot it was there", xlabel="percentile of heat", ylabel="share of real liquidations")
+if judged:
+    weights = np.full(len(judged), 1 / len(judged))
+    side.hist([mark.percentile or 0 for mark in judged], bins=10, range=(0, 100), weights=weights, color="#b5367a")
+    side.axhline(0.1, color="gray", linestyle="--", label="luck")
+    side.legend(loc="upper left")
+else:
+    side.text(0.5, 0.5, "not judged yet", ha="center", transform=side.transAxes)
 figure.savefig(picture, dpi=110)
 print(f"wrote {picture}")

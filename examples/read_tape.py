@@ -1,10 +1,11 @@
 """Read a tape without wld, from data/FORMAT.md alone: its blocks, or with --events every event as a line of JSON.
 
-python examples/read_tape.py FILE.bin [--events]
+python examples/read_tape.py FILE|FOLDER [--events]
 
 Plain Python and a zstd binding, slow and short on purpose: a pattern for readers in other languages.
 """
 
+import glob
 import json
 import struct
 import sys
@@ -311,4 +312,8 @@ def main(path: str, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    given = sys.argv[1:] or ["--help"]
+    if given[0].startswith("-"):
+        sys.exit("usage: read_tape.py FILE|FOLDER [--events]")
+    for tape in sorted(glob.glob(f"{given[0]}/market_data_*.bin")) or given[:1]:
+        main(tape, *given[1:])

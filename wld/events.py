@@ -43,14 +43,23 @@ class GapReason(Enum):
     """Why something is missing."""
 
     DISCONNECT = "disconnect"
+    """A connection was lost."""
     UPDATE_ID = "update_id"
+    """The book's update ids skip."""
     SILENCE = "silence"
+    """Nothing came for too long, and the topic or the connection was given up."""
     OVERRUN = "overrun"
+    """A sink was too slow and lost the oldest batches; only its own stream has it."""
     UNDECODABLE = "undecodable"
+    """A message that cannot be read."""
     CROSSED_BOOK = "crossed_book"
+    """Best bid at or above best ask: something of the book was lost."""
     REJECTED_TOPIC = "rejected_topic"
+    """The venue refuses the topic."""
     STORAGE = "storage"
+    """The disk refused for longer than memory could hold."""
     SHUTDOWN = "shutdown"
+    """The run ended before everything was taken."""
 
 
 class Trade(Struct, frozen=True, gc=False, tag="trade"):

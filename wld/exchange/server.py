@@ -460,7 +460,9 @@ async def serve_venue(venue: Venue, host: str, port: int, is_ready: Callable[[in
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        raise ConfigError(f"port: cannot listen on {host}:{port}: {error.strerror}") from error
+        raise ConfigError(
+            f"port: cannot listen on {host}:{port}: {error.strerror}; choose another --port, or 0 for any"
+        ) from error
     starlette: Any = venue.app()
     app = wrap_app(starlette, 1 << 20, "asgi")
     async with trio.open_nursery() as nursery:
