@@ -132,7 +132,6 @@ class HeatMap:
         self._part = _Part()
         self._minute_part = _Part()
         self._report: Report | None = None
-        self._report_size = -1
 
     def keep(self, share: float) -> None:
         """Keep this share of the configured columns from now on, at least half an hour of each width."""

@@ -18,6 +18,9 @@ import pytest
 import trio
 
 from tests.web.chromium import BROWSER, open_page
+from tests.web.test_web import SECOND, serving
+from wld import Event
+from wld.testing import TIME, make_ticker
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,6 +98,14 @@ async def test_the_page_draws_the_market_and_answers_its_keys(tmp_path: Path) ->
         await page.until("getComputedStyle(document.querySelector('header')).backgroundColor !== 'rgb(21, 18, 31)'")
         process.send_signal(signal.SIGCONT)
         await page.until("document.querySelector('#live').textContent.startsWith('LIVE')", 20)
+
+
+async def test_a_column_without_heat_stops_no_picture() -> None:
+    quiet: list[Event] = [make_ticker(time=TIME + second * SECOND, mark_price="1") for second in range(-60, 0)]
+    async with serving(first=quiet) as (web, address), open_page(f"http://{address}/") as page:
+        assert any(not len(column.raw) for column in web._radar.maps["WLDUSDT"].columns)
+        await page.until("document.querySelector('#high').textContent.includes('USDT')")  # written when it has drawn
+        assert page.problems == []
 
 
 async def test_the_page_needs_nothing_from_anywhere_else(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,13 +42,14 @@ def market(symbol: str = "WLDUSDT", seconds: int = 90) -> list[Event]:
 
 
 @asynccontextmanager
-async def serving(*symbols: str) -> AsyncIterator[tuple[Web, str]]:
-    """A web sink that has seen a market of each symbol, and its address."""
+async def serving(*symbols: str, first: Sequence[Event] = ()) -> AsyncIterator[tuple[Web, str]]:
+    """A web sink that has seen `first` and then a market of each symbol, and its address."""
     ring = Ring()
     sink = Web(WebConfig(port=0), make_context(clock="recorded", symbols=symbols or ("WLDUSDT",)))
     async with trio.open_nursery() as nursery:
         subscription = ring.subscribe("web")
         await nursery.start(sink.run, subscription)
+        ring.publish(first)
         for symbol in symbols or ("WLDUSDT",):
             ring.publish(market(symbol))
         with trio.fail_after(5):

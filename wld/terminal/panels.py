@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from wld.terminal.cells import Canvas, Line
 from wld.terminal.facts import Facts
 from wld.terminal.palette import Palette
@@ -80,29 +82,19 @@ class Panel:
         return self._brief(view, width) if self._brief else self._posted_brief
 
 
-class Pane:
+class Pane(Struct, eq=False):
     """The main picture: it draws itself on a canvas and takes keys."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        draw: Callable[[Canvas, View], None],
-        key: Callable[[Key | Click, View], bool] | None = None,
-        help: Sequence[tuple[str, str]] = (),
-        footer: Sequence[tuple[str, str]] = (),
-        picture: Callable[[View], Mapping[str, Any]] | None = None,
-    ) -> None:
-        self.name = name
-        self.draw = draw
-        self.key = key
-        self.help = tuple(help)
-        """(keys, what they do) for the help overlay."""
-        self.footer = tuple(footer)
-        """(keys, one word) for the line of keys."""
-        self.picture = picture
-        """What a screenshot's JSON says of the pane."""
-        self.error: str | None = None
+    name: str
+    draw: Callable[[Canvas, View], None]
+    key: Callable[[Key | Click, View], bool] | None = None
+    help: Sequence[tuple[str, str]] = ()
+    """(keys, what they do) for the help overlay."""
+    footer: Sequence[tuple[str, str]] = ()
+    """(keys, one word) for the line of keys."""
+    picture: Callable[[View], Mapping[str, Any]] | None = None
+    """What a screenshot's JSON says of the pane."""
+    error: str | None = None
 
 
 class PanelSet:

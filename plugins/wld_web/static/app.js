@@ -12,7 +12,7 @@ const SIDES = ["both", "long", "short"];
 const LEFT = 0, RIGHT = 120, BOTTOM = 18;
 
 function floats(text) {
-  if (!text) return null;
+  if (text === null) return null; // an empty text is a column without heat
   const raw = atob(text), bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return new Float32Array(bytes.buffer);
