@@ -151,14 +151,15 @@ class RedisSource:
             page.clear()
         while True:
             behind = await self._fill(client)
-            # A stream with more to come limits how far the others may run ahead.
-            limit = min((self._pages[s][-1][1].time for s in behind), default=None)
+            # A stream with more to come limits how far the others may run ahead, once its page is used up. Until then its
+            # next entry is known; and the publishers of one stream do not add their entries in the order of time.
+            limit = min((self._pages[s][-1][1].time for s in behind), default=math.inf)
             while True:
                 ready = [s for s in streams if self._pages[s]]
                 if not ready:
                     break
                 stream = min(ready, key=lambda s: self._pages[s][0][1].time)
-                if limit is not None and self._pages[stream][0][1].time > limit:
+                if self._pages[stream][0][1].time > limit and not all(self._pages[s] for s in behind):
                     break
                 await self._take(client, ring, stream, *self._pages[stream].popleft())
 

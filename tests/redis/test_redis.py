@@ -153,6 +153,14 @@ async def test_several_streams_are_merged_by_time(server: Server) -> None:
     assert max(before - after for before, after in itertools.pairwise(times)) <= 10  # a block
 
 
+async def test_a_page_whose_last_entries_are_older_than_its_first_is_taken_all_the_same(server: Server) -> None:
+    """Publishers that share a stream and were both held up by Redis add their backlogs one after the other."""
+    for symbol, first in (("BTCUSDT", 1000), ("WLDUSDT", 0)):
+        await publish(server, trades(first, 400, symbol), block_events=10)
+    seen = await read(server, 801)
+    assert [e for e in seen if isinstance(e, wld.Trade)] == [*trades(1000, 400, "BTCUSDT"), *trades(0, 400)]
+
+
 async def test_symbols_are_chosen_by_the_reader(server: Server) -> None:
     await publish(server, [*trades(0, 5), *trades(5, 5, "BTCUSDT"), testing.make_gap()])
     seen = await read(server, 6, symbols=("BTCUSDT",))
@@ -239,7 +247,7 @@ async def test_a_key_that_is_no_stream_of_wld_ends_the_reading_with_its_name(ser
         ("redis://:6379", "expected redis://HOST:PORT/DB"),
         ("redis://user:secret@", "expected redis://HOST:PORT/DB or rediss://…, got 'redis://'"),  # not a secret
         ("redis://h/x", "expected a number of a database"),
-        ("redis://h/0?strem=a", "expected only stream, consumer, from, cluster after the ?, got 'strem'"),
+        ("redis://h/0?strem=a", "expected only stream, consumer, from, cluster, ca_file after the ?, got 'strem'"),
         ("redis://h/0?from=then", "expected from=now or from=oldest, got 'then'"),
         ("redis://h:port/0", "expected redis://HOST:PORT/DB"),
     ],
