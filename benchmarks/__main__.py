@@ -60,7 +60,8 @@ def main(
                 continue
             title = (PARTS[name].__doc__ or "").splitlines()[0]
             click.echo(f"## {name}: {title}\n\n{table}\n\n({time.monotonic() - begun:.0f} s)\n")
-            if write and not fill(PAGE, name, table):
+            alone = f"\n\nMeasured apart from the rest: {where}; load {load:.1f} when it began." if parts else ""
+            if write and not fill(PAGE, name, table + alone):
                 click.echo(f"{PAGE} has no place for {name}", err=True)
         if write and not parts:
             fill(PAGE, "machine", f"{where}; load {load:.1f} when it began, {os.getloadavg()[0]:.1f} at the end")

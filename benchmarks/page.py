@@ -20,8 +20,7 @@ def fill(page: Path, name: str, text: str) -> bool:
 
 
 def plot(points: dict[str, list[tuple[float, float]]]) -> str:
-    """Small multiples of cost against size on one scale, as SVG."""
-    most = max(y for found in points.values() for _, y in found) * 1.15
+    """Small multiples of cost against size, each from zero on a scale of its own, as SVG."""
     columns, rows = min(PLOT_COLUMNS, len(points)), -(-len(points) // PLOT_COLUMNS)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * (_WIDTH + _LEFT + 20)} '
@@ -29,6 +28,7 @@ def plot(points: dict[str, list[tuple[float, float]]]) -> str:
         '<rect width="100%" height="100%" fill="white"/>'
     ]
     for i, (name, found) in enumerate(points.items()):
+        most = max(y for _, y in found) * 1.25
         x0 = (i % PLOT_COLUMNS) * (_WIDTH + _LEFT + 20) + _LEFT
         y0 = (i // PLOT_COLUMNS) * (_TOP + _HEIGHT + _GAP) + _TOP
         at = [(x0 + _WIDTH * (j + 0.5) / len(found), y0 + _HEIGHT * (1 - y / most)) for j, (_, y) in enumerate(found)]

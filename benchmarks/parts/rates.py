@@ -26,7 +26,7 @@ def paced(bench: Bench) -> Table:
     for rate in (100, 1000, 5000, 20_000):
         line = [f"{rate:,}"]
         for wait in WAITS:
-            seconds = max(3.0, 6 * bench.scale)
+            seconds = max(3.0, 5 * bench.scale)
             result = bench.run(
                 count=int(rate * seconds), server={"rate": float(rate)}, settings={"source.wait": wait}, linger=0.3,
                 sample=0.5,

@@ -59,7 +59,7 @@ def _run(bench: Bench, count: int, rate: float | None) -> dict[str, Any]:
     options: dict[str, Any] = {"rate": rate * count} if rate else {}
     with (
         bench.serve(path, 4 * mix.symbols, hold=0.5, **options) as server,
-        _wld(bench, server, mix, count, folder) as pids,
+        _wld(bench, server, mix, count, folder, 0.005 if rate else 0.0) as pids,
     ):
         if not rate:
             for core, pid in enumerate(pids):
@@ -90,14 +90,14 @@ def _run(bench: Bench, count: int, rate: float | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _wld(bench: Bench, server: Server, mix: Mix, count: int, folder: Path) -> Iterator[list[int]]:
+def _wld(bench: Bench, server: Server, mix: Mix, count: int, folder: Path, wait: float) -> Iterator[list[int]]:
     """The command line itself, recording; gives the pids of its workers, and ends it as a user would."""
     command = [
         sys.executable, "-m", "wld", "--source", server.url, "--symbols", ",".join(mix.names()), "--sinks", "recorder",
         "--data-dir", str(folder), "--log-level", "error", "--workers", str(count),
     ]  # fmt: skip
     for setting in (
-        f'source.ca_file="{bench.authority}"', "source.wait=0.005", "source.silence_timeout=3600.0", "source.first_data_timeout=120.0",
+        f'source.ca_file="{bench.authority}"', f"source.wait={wait}", "source.silence_timeout=3600.0", "source.first_data_timeout=120.0",
         'source.rest_url="http://127.0.0.1:9"',
     ):  # fmt: skip
         command += ["--set", setting]
