@@ -15,7 +15,7 @@ from wld.cli import cli, main
 from wld.engines import ENGINES
 from wld.help import EXAMPLES, first_screen
 from wld.tape.export import FORMATS, NUMBERS
-from wld.tape.fields import DATASETS
+from wld.tape.export.fields import DATASETS
 
 
 def help_of(*arguments: str) -> list[str]:

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from wld.batch import Batch
 from wld.errors import TapeError
-from wld.tape import export_parquet
-from wld.tape.fields import DATASETS as _KINDS
-from wld.tape.fields import fields_of, receive_times
-from wld.tape.fields import file_name as file_name
+from wld.tape.export import parquet as arrow
+from wld.tape.export.fields import DATASETS as _KINDS
+from wld.tape.export.fields import fields_of, receive_times
+from wld.tape.export.fields import file_name as file_name
 from wld.tape.table import Collector, by_symbol
 
 DATASETS: tuple[str, ...] = tuple(_KINDS)
@@ -63,9 +63,9 @@ def frames_of(
             symbol = "" if dataset in UNPARTITIONED else of_symbol.symbols[0]
             fields = fields_of(of_symbol)
             try:
-                table = export_parquet.to_arrow(fields, numbers, f"{symbol} {dataset}")
+                table = arrow.to_arrow(fields, numbers, f"{symbol} {dataset}")
             except TapeError:
-                table = export_parquet.to_arrow(fields, "float", f"{symbol} {dataset}")
+                table = arrow.to_arrow(fields, "float", f"{symbol} {dataset}")
             if symbol and "symbol" in table.column_names:
                 table = table.drop_columns(["symbol"])
             yield Frame(dataset, symbol, receive_times(fields), table)
@@ -73,4 +73,4 @@ def frames_of(
 
 def write_table(table: Any, path: Path) -> None:
     """One file: delta encodings for integers, times and decimals, dictionaries for words, zstd."""
-    export_parquet.write(table, path)
+    arrow.write(table, path)

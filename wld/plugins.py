@@ -21,6 +21,9 @@ from wld.config import nearest
 from wld.errors import PluginError
 from wld.hookspecs import COMMAND_GROUP, GROUP, SOURCE_GROUP, Sink, SinkContext, SinkSpec, SourceSpec
 
+RESERVED = ("screen", "status")
+"""Names under which the engine's own parts take events beside the sinks."""
+
 
 def installed(group: str = GROUP) -> list[EntryPoint]:
     """Every entry point of the group, loaded or not, by name."""
@@ -195,6 +198,8 @@ def _validation_cause(error: pluggy.PluginValidationError, entry: EntryPoint) ->
 
 
 def _spec_problem(spec: SinkSpec) -> str | None:
+    if spec.name in RESERVED:
+        return f"the name is the engine's own ({', '.join(RESERVED)}); it must take another"
     kind = spec.config_type
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         return f"config_type must be a msgspec Struct, not {kind!r:.60}"

@@ -140,13 +140,15 @@ def write_skeleton(name: str, directory: Path) -> Path:
         raise ConfigError(
             f"plugins new {name}: expected a name of lower-case letters, digits, - and _, such as whale-alert"
         )
+    if name in plugins.RESERVED:
+        raise ConfigError(f"plugins new {name}: the engine has a {name} of its own; take another name")
     for entry in plugins.installed():
         if entry.name == name:
             owner = entry.dist.name if entry.dist else entry.value
             raise ConfigError(f"plugins new {name}: {owner} already offers a sink of this name; take another")
     folder = directory / f"wld-{name}"
     module = f"wld_{name.replace('-', '_')}"
-    title = "".join(part.capitalize() for part in re.split("[-_]", name))
+    title = "".join(part.capitalize() for part in re.split("[-_]", name)) + "Sink"  # never Config, True or None
     files = {
         "pyproject.toml": _PYPROJECT,
         f"{module}.py": _MODULE,

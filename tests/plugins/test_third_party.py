@@ -108,10 +108,11 @@ def test_the_skeleton_is_written_tested_built_installed_and_run(fresh: Path, tmp
     assert again == "wld: plugins new whale-alert: wld-whale-alert already offers a sink of this name; take another\n"
 
 
-def test_the_skeleton_reads_well_and_its_tests_pass_at_once(tmp_path: Path) -> None:
-    folder = write_skeleton("depth_2", tmp_path)
+@pytest.mark.parametrize("name", ["depth_2", "config", "none"])
+def test_the_skeleton_reads_well_and_its_tests_pass_at_once(name: str, tmp_path: Path) -> None:
+    folder = write_skeleton(name, tmp_path)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
-        "README.md", "pyproject.toml", "tests/test_depth_2.py", "wld_depth_2.py",
+        "README.md", "pyproject.toml", f"tests/test_{name}.py", f"wld_{name}.py",
     ]  # fmt: skip
     text = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
     assert not any(word in text for word in ("NAME", "MODULE", "CLASS", "VERSION"))
@@ -119,7 +120,7 @@ def test_the_skeleton_reads_well_and_its_tests_pass_at_once(tmp_path: Path) -> N
     subprocess.run([sys.executable, "-m", "pytest", "-q", folder / "tests"], env=environment, cwd=tmp_path, check=True)
 
 
-@pytest.mark.parametrize("name", ["", "Whale", "9lives", "a b", "../a", "a-", "recorder"])
+@pytest.mark.parametrize("name", ["", "Whale", "9lives", "a b", "../a", "a-", "recorder", "screen", "status"])
 def test_a_name_that_cannot_be_a_sinks_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="plugins new"):
         write_skeleton(name, tmp_path)

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 import wld
 from tests.exchange.test_serve import recording
-from wld.tape import export_hftbacktest, export_parquet, show
-from wld.tape.export import export
-from wld.tape.export_hftbacktest import EVENT_DTYPE, EXCHANGE, LOCAL, _Order
+from wld.tape import show
+from wld.tape.export import export, hftbacktest, parquet
+from wld.tape.export.hftbacktest import EVENT_DTYPE, EXCHANGE, LOCAL, _Order
 from wld.testing import make_trade
 
 T0 = 1_764_000_000_000_000_000
@@ -111,15 +111,15 @@ def test_parquet_holds_a_bounded_number_of_rows_however_long_the_tape(
 ) -> None:
     held: list[int] = []
 
-    class Watched(export_parquet.Writer):
+    class Watched(parquet.Writer):
         def add(self, dataset: str, symbol: str, part: Any) -> int:
             count = super().add(dataset, symbol, part)
             held.append(sum(self._rows.values()))
             return count
 
-    monkeypatch.setattr(export_parquet, "ROW_GROUP", 40)
-    monkeypatch.setattr(export_parquet, "MOST_ROWS", 50)
-    monkeypatch.setattr(export_parquet, "Writer", Watched)
+    monkeypatch.setattr(parquet, "ROW_GROUP", 40)
+    monkeypatch.setattr(parquet, "MOST_ROWS", 50)
+    monkeypatch.setattr(parquet, "Writer", Watched)
     with wld.TapeWriter(tmp_path / "small", source="test") as writer:
         for i in range(0, len(events), 25):  # an open journal of many small blocks
             writer.append(events[i : i + 25])
@@ -295,7 +295,7 @@ def test_rows_are_given_to_each_clock_once_and_in_its_order(
     rows["exch_ts"] = rows["local_ts"] - [delay for _, delay in delays]
     rows["order_id"] = np.arange(len(rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_hftbacktest, "HOLD_NS", hold)
+        patch.setattr(hftbacktest, "HOLD_NS", hold)
         order = _Order()
         out = [order.feed(chunk.copy()) for chunk in np.array_split(rows, pieces)]
         out.append(order.feed(rows[:0].copy(), is_last=True))
@@ -356,8 +356,8 @@ def test_a_full_disk_leaves_nothing_half_written(tape: Path, tmp_path: Path, mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for format, place in (("csv", "wld.tape.export_csv.piece"), ("parquet", "wld.tape.export_parquet.write"),
-                          ("hftbacktest", "wld.tape.export_hftbacktest._finish")):  # fmt: skip
+    for format, place in (("csv", "wld.tape.export.csv.piece"), ("parquet", "wld.tape.export.parquet.write"),
+                          ("hftbacktest", "wld.tape.export.hftbacktest._finish")):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setattr(place, full)
             with pytest.raises(wld.TapeError, match="cannot be written: No space left on device; nothing was left"):

@@ -1,7 +1,7 @@
 """Owns `wld merge`: recordings of one feed by several recorders, made into one with each one's holes filled from the
 others.
 
-Does not own what is the same and what goes where (merging).
+Does not own what is the same and what goes where (merger), nor which holes are left (holes).
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import msgspec
 from wld.errors import ConfigError, TapeDamaged, TapeError
 from wld.events import Event, Gap, Repair
 from wld.tape import layout
-from wld.tape.export import partial_folder, publish
 from wld.tape.lock import LOCK_NAME
-from wld.tape.merging import FAR, Hole, Merger, MergeSummary, Side, left_over, venue_time
+from wld.tape.merge.holes import FAR, Hole, Side, left_over
+from wld.tape.merge.merger import Merger, MergeSummary
+from wld.tape.merge.reading import venue_time
+from wld.tape.publish import partial_folder, publish
 from wld.tape.reader import open_tape
 from wld.tape.seal import ordered
 from wld.tape.segment import SHARD_FOLDERS, Segment

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from wld.tape.export import Unit, join_pieces, piece
-from wld.tape.fields import DATASETS as KINDS
-from wld.tape.fields import Field, Meaning, fields_of, file_name
+from wld.tape.export.fields import DATASETS as KINDS
+from wld.tape.export.fields import Field, Meaning, fields_of, file_name
 from wld.tape.table import Table
 from wld.units import ABSENT, SCALE, format_fixed
 

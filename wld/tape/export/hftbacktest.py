@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from wld.tape import layout, table
 from wld.tape.export import Unit, join_pieces, piece
-from wld.tape.fields import file_name
+from wld.tape.export.fields import file_name
 from wld.tape.reader import Tape, open_tape
 from wld.tape.table import Table
 from wld.units import ABSENT, SCALE

@@ -9,43 +9,14 @@ says. Times on that clock are push times, since the clocks of two hosts differ.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from wld.events import BookDelta, BookSnapshot, Event, Gap, Instrument, Liquidation, Repair, Ticker, Trade
-
-SLACK_NS = 10_000_000_000
-"""How far both recordings are read ahead, on the venue's clock, to know whether the other has an event too."""
-RECENT_KEYS = 5_000
-"""Keys remembered per topic: five times what REST fills a hole with, and more than any slack holds."""
-JITTER_NS = 50_000_000
-"""Ends of two holes closer than this are the same end."""
-FAR = 1 << 62
-
-
-class Hole(Struct):
-    """Time in which a recording has nothing of a scope, on the venue's clock, ns; `gap` None: it was not recording."""
-
-    first: int
-    last: int
-    gap: Gap | None = None
-    place: int = 0
-    """Which of the recording's Gaps it is, counted from 0."""
-
-
-class Side(Struct):
-    """What is known of a recording before it is read: its holes, and how its clock stands to the venue's."""
-
-    gaps: list[Hole]
-    """Open Gaps and closed ones, in order."""
-    is_closed: list[bool]
-    """Of each Gap: whether a Repair closed it."""
-    pauses: list[Hole]
-    """Not recording: before the first run, between runs, after the last."""
+from wld.events import BookDelta, BookSnapshot, Event, Gap, Instrument, Repair, Ticker, Trade
+from wld.tape.merge.reading import RECENT_KEYS, SLACK_NS, Item, Reader, key_of, order_of, venue_time
 
 
 class MergeSummary(Struct):
@@ -59,249 +30,6 @@ class MergeSummary(Struct):
     """Books that both have under one update id with other levels: one of the two lines was wrong."""
     gaps_closed: int = 0
     gaps_left: int = 0
-
-
-def left_over(a: Side, b: Side) -> dict[tuple[int, int], list[Gap]]:
-    """The holes that both recordings have: (which side, which of its Gaps) to what is said in its place.
-
-    A hole stands where the first of the two resumes; side 2 and 3 are the starts of runs of the first and second.
-    """
-    plan: dict[tuple[int, int], list[Gap]] = {}
-    for mine, other, who in ((a, b, 0), (b, a, 1)):
-        for hole, is_closed in zip(mine.gaps, mine.is_closed, strict=True):
-            gap = hole.gap
-            assert gap is not None
-            against = [*other.pauses]
-            if who == 0:
-                against += [h for h, closed in zip(other.gaps, other.is_closed, strict=True) if not closed]
-            for theirs in against:
-                first, last = max(hole.first, theirs.first), min(hole.last, theirs.last)
-                scope = _common_scope(gap, theirs.gap)
-                if scope is None or first > last or (first == last and hole.first != hole.last):
-                    continue
-                is_whole = first <= hole.first + JITTER_NS and last >= hole.last - JITTER_NS
-                if is_whole and scope == (gap.topic, gap.symbol):
-                    left = gap
-                elif is_closed:
-                    continue
-                else:
-                    shift = (gap.last_time if gap.last_time is not None else gap.receive_time) - hole.last
-                    left = msgspec.structs.replace(
-                        gap, topic=scope[0], symbol=scope[1], missed=None, first_time=first + shift,
-                        last_time=last + shift, receive_time=last + shift,
-                    )  # fmt: skip
-                if last >= hole.last - JITTER_NS or theirs.last >= FAR:
-                    marker = (who, hole.place)
-                elif theirs.gap is not None:
-                    marker = (1 - who, theirs.place)
-                else:
-                    marker = (3 - who, theirs.place)
-                known = plan.setdefault(marker, [])
-                if left not in known:
-                    known.append(left)
-    return plan
-
-
-def _common_scope(gap: Gap, other: Gap | None) -> tuple[str | None, str | None] | None:
-    """What both miss: the narrower topic and symbol; None where they miss different things."""
-    if other is None:
-        return gap.topic, gap.symbol
-    if None not in (gap.topic, other.topic) and gap.topic != other.topic:
-        return None
-    if None not in (gap.symbol, other.symbol) and gap.symbol != other.symbol:
-        return None
-    return gap.topic or other.topic, gap.symbol or other.symbol
-
-
-class _Item:
-    """One event of one side on its way."""
-
-    __slots__ = ("event", "is_resync", "is_taken", "key", "marker", "place", "side", "time", "topic")
-
-    def __init__(self, side: int, place: int, event: Any, topic: Any, key: Any, marker: Any) -> None:
-        self.side = side
-        self.place = place
-        self.event = event
-        self.topic = topic
-        self.key = key
-        self.marker = marker
-        self.time = 0
-        self.is_resync = False
-        self.is_taken = False
-
-
-def _key_of(event: Any) -> tuple[Any, Any]:
-    """(topic, what makes it the same event) of market data."""
-    kind = type(event)
-    if kind is BookDelta or kind is BookSnapshot:
-        return (f"orderbook.{event.depth}", event.symbol), (event.update_id, event.sequence)
-    if kind is Trade:
-        name = event.trade_id or (event.event_time, event.price, event.size, event.aggressor_side)
-        return ("publicTrade", event.symbol), name
-    if kind is Liquidation:
-        content = (event.sent_time, event.event_time, event.position_side, event.size, event.bankruptcy_price)
-        return ("allLiquidation", event.symbol), content
-    return ("tickers", event.symbol), (event.sequence, event.sent_time)
-
-
-def _order_of(event: Any) -> tuple[int, ...]:
-    """Where an event stands among those of its topic that neither side puts in order."""
-    if isinstance(event, BookDelta | BookSnapshot):
-        sequence = -1 if event.sequence is None else event.sequence
-        return sequence, event.update_id, isinstance(event, BookSnapshot)
-    if isinstance(event, Trade):
-        return event.event_time, -1 if event.sequence is None else event.sequence
-    sent = event.receive_time if event.sent_time is None else event.sent_time
-    if isinstance(event, Ticker):
-        return -1 if event.sequence is None else event.sequence, sent
-    return sent, event.event_time
-
-
-def venue_time(event: Any) -> int | None:
-    """The venue's push time of an event, else its event time; None where it has none of its own."""
-    kind = type(event)
-    if kind is Gap or kind is Repair or kind is Instrument or (kind is Trade and event.is_backfilled):
-        return None
-    if event.sent_time is not None:
-        return int(event.sent_time)
-    return event.event_time or None
-
-
-class _Reader:
-    """One side, read ahead: pending events in ring order, by topic, and by key."""
-
-    def __init__(self, side: int, events: Iterable[tuple[str, Event]]) -> None:
-        self._side = side
-        self._events = iter(events)
-        self._clock = 0
-        self._untimed: list[_Item] = []
-        self._place = 0
-        self._next: tuple[str, Event] | None = None
-        self.run: str | None = None
-        self.runs = 0
-        self._gaps = 0
-        self._gap_ids: dict[int, int] = {}
-        self._resync: dict[Any, bool] = {}
-        self._counts: dict[Any, dict[Any, int]] = {}
-        self.is_at_end = False
-        self.queue: deque[_Item] = deque()
-        self.by_topic: dict[Any, deque[_Item]] = {}
-        self.pending: dict[Any, _Item] = {}
-        self.markers: deque[_Item] = deque()
-
-    @property
-    def head(self) -> _Item | None:
-        """The first pending item."""
-        while self.queue and self.queue[0].is_taken:
-            self.queue.popleft()
-        return self.queue[0] if self.queue else None
-
-    def first_of(self, topic: Any) -> _Item | None:
-        """The first pending item of a topic."""
-        queue = self.by_topic.get(topic)
-        while queue and queue[0].is_taken:
-            queue.popleft()
-        return queue[0] if queue else None
-
-    def take(self, item: _Item) -> None:
-        """The item is dealt with."""
-        item.is_taken = True
-        self.pending.pop((item.topic, item.key), None)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is pending."""
-        return self.head is None and not self._untimed
-
-    def peek(self) -> tuple[str, Event] | None:
-        """The next event that was not read yet, with its run; None at the end."""
-        if self._next is None and not self.is_at_end:
-            self._next = next(self._events, None)
-        return self._next
-
-    def pass_by(self, topic: Any, key: Any, time: int) -> tuple[Any, int]:
-        """The peeked event is dealt with unread; returns its key."""
-        self._next = None
-        self._place += 1
-        self._clock = max(self._clock, time)
-        self._resync[topic] = True
-        return key, self._count(topic, key)
-
-    def occurrences(self, topic: Any, key: Any) -> int:
-        """How often this key came in the topic so far."""
-        return self._counts[topic].get(key, -1) + 1 if topic in self._counts else 0
-
-    def _count(self, topic: Any, key: Any) -> int:
-        counts = self._counts.setdefault(topic, {})
-        nth = counts[key] = counts.pop(key, -1) + 1
-        if len(counts) > 2 * RECENT_KEYS:
-            for old in list(counts)[:RECENT_KEYS]:
-                del counts[old]
-        return nth
-
-    def read_to(self, time: int) -> None:
-        """Read until the venue's clock has passed a time, or to the end."""
-        while not self.is_at_end and (not self.queue or self._clock <= time or self.head is None):
-            following = self.peek()
-            self._next = None
-            if following is None:
-                self.is_at_end = True
-                for item in self._untimed:
-                    self._place_at(item, self._clock)
-                self._untimed.clear()
-                return
-            self._read(*following)
-
-    def _read(self, run: str, event: Event) -> None:
-        if run != self.run:
-            if self.run is not None:
-                self._resync.clear()
-            self.run = run
-            self._add(event, (2 + self._side, self.runs), is_event=False)
-            self.runs += 1
-            self._gap_ids.clear()
-        if isinstance(event, Gap):
-            self._resync = {t: v for t, v in self._resync.items() if not _covers(event, t)}
-            self._gap_ids[event.gap_id] = self._gaps
-            self._add(event, (self._side, self._gaps))
-            self._gaps += 1
-        elif isinstance(event, Repair):
-            self._add(event, (self._side, self._gap_ids.get(event.gap_id, -1)))
-        else:
-            self._add(event, None)
-
-    def _add(self, event: Any, marker: Any, *, is_event: bool = True) -> None:
-        topic = key = None
-        if marker is None and not isinstance(event, Instrument):
-            topic, key = _key_of(event)
-        item = _Item(self._side, self._place, event if is_event else None, topic, key, marker)
-        self._place += 1
-        if topic is not None:
-            item.key = (key, self._count(topic, key))
-            item.is_resync = topic not in self._resync
-            self._resync[topic] = True
-        time = venue_time(event) if is_event else None
-        if time is None:
-            self._untimed.append(item)
-            return
-        self._clock = max(self._clock, time)
-        for waiting in self._untimed:
-            self._place_at(waiting, self._clock)
-        self._untimed.clear()
-        self._place_at(item, self._clock)
-
-    def _place_at(self, item: _Item, time: int) -> None:
-        item.time = time
-        self.queue.append(item)
-        if item.topic is not None:
-            self.by_topic.setdefault(item.topic, deque()).append(item)
-            self.pending[item.topic, item.key] = item
-        elif item.marker is not None:
-            self.markers.append(item)
-
-
-def _covers(gap: Gap, topic: tuple[str, str]) -> bool:
-    return gap.topic in (None, topic[0]) and gap.symbol in (None, topic[1])
 
 
 class _Topic:
@@ -329,7 +57,7 @@ class Merger:
         b: Iterable[tuple[str, Event]],
         plan: dict[tuple[int, int], list[Gap]],
     ) -> None:
-        self._a, self._b = _Reader(0, a), _Reader(1, b)
+        self._a, self._b = Reader(0, a), Reader(1, b)
         self._plan = plan
         self._topics: dict[Any, _Topic] = {}
         self._instruments: dict[str, Instrument] = {}
@@ -383,8 +111,8 @@ class Merger:
             time = venue_time(mine)
             if time is None or mine.symbol != theirs.symbol or time != venue_time(theirs):
                 return
-            topic, key = _key_of(mine)
-            if (topic, key) != _key_of(theirs) or a.occurrences(topic, key) != b.occurrences(topic, key):
+            topic, key = key_of(mine)
+            if (topic, key) != key_of(theirs) or a.occurrences(topic, key) != b.occurrences(topic, key):
                 return
             if isinstance(mine, BookSnapshot | BookDelta):
                 self.summary.divergent += (mine.bids, mine.asks) != (theirs.bids, theirs.asks)
@@ -405,7 +133,7 @@ class Merger:
             for old in list(topic.recent)[:RECENT_KEYS]:
                 del topic.recent[old]
 
-    def _fills_before(self, a: _Item | None) -> bool:
+    def _fills_before(self, a: Item | None) -> bool:
         """What only the second has and is due before the first's next event; False where more has to be read first."""
         while (b := self._b.head) is not None and (a is None or b.time <= a.time):
             self._a.read_to(b.time + SLACK_NS)
@@ -430,7 +158,7 @@ class Merger:
             self._emit(b)
         return self._b.head is not None or self._b.is_at_end
 
-    def _emit_first(self, a: _Item) -> None:
+    def _emit_first(self, a: Item) -> None:
         """The first's next event, after what the second has before it in its topic."""
         if a.topic is None:
             self._emit(a)
@@ -464,11 +192,11 @@ class Merger:
             a.event = twin.event
         self._emit(a, both=True)
 
-    def _comes_later(self, item: _Item) -> bool:
+    def _comes_later(self, item: Item) -> bool:
         """Whether the second has it too, behind its present head."""
         return (item.topic, item.key) in self._b.pending
 
-    def _prefers(self, twin: _Item, a: _Item) -> bool:
+    def _prefers(self, twin: Item, a: Item) -> bool:
         """Whether the second's copy is the better one: sent, not fetched; a delta where it continues the book."""
         mine, theirs = a.event, twin.event
         if isinstance(mine, Trade):
@@ -479,7 +207,7 @@ class Merger:
             return isinstance(theirs, BookDelta) == continues
         return False
 
-    def _compare(self, a: _Item, twin: _Item) -> None:
+    def _compare(self, a: Item, twin: Item) -> None:
         mine, theirs = a.event, twin.event
         if type(mine) is type(theirs) and isinstance(mine, BookSnapshot | BookDelta):
             self.summary.divergent += (mine.bids, mine.asks) != (theirs.bids, theirs.asks)
@@ -490,7 +218,7 @@ class Merger:
             topic = self._topics[name] = _Topic()
         return topic
 
-    def _is_known(self, item: _Item) -> bool:
+    def _is_known(self, item: Item) -> bool:
         """Whether it has gone out from the other side, or says nothing that has not."""
         topic = self._topic(item.topic)
         bit = 1 << item.side
@@ -507,7 +235,7 @@ class Merger:
             return bool(msgspec.structs.replace(last, **times) == event)
         return False
 
-    def _drop(self, item: _Item) -> None:
+    def _drop(self, item: Item) -> None:
         topic = self._topic(item.topic)
         bit = 1 << item.side
         if item.key in topic.recent:
@@ -517,7 +245,7 @@ class Merger:
         topic.sides |= bit
         (self._a, self._b)[item.side].take(item)
 
-    def _emit(self, item: _Item, *, both: bool = False) -> None:
+    def _emit(self, item: Item, *, both: bool = False) -> None:
         (self._a, self._b)[item.side].take(item)
         if item.side == 1 and item.topic is not None:
             markers = self._b.markers
@@ -543,7 +271,7 @@ class Merger:
         self.summary.events += 1
         self._out.append((time, event))
 
-    def _emit_instrument(self, item: _Item) -> None:
+    def _emit_instrument(self, item: Item) -> None:
         """The first's always; the second's where it tells something new."""
         event: Instrument = item.event
         known = self._instruments.get(event.symbol)
@@ -556,7 +284,7 @@ class Merger:
         self._instruments[event.symbol] = event
         self._write(item.time, event)
 
-    def _emit_marker(self, item: _Item) -> None:
+    def _emit_marker(self, item: Item) -> None:
         """A Gap, a Repair or the start of a run: what the plan leaves of it, with ids of the merged recording."""
         event = item.event
         if isinstance(event, Repair):
@@ -584,5 +312,5 @@ def _is_echo(event: Any, sent: Any) -> bool:
     return bool(event.sent_time is not None and sent.sent_time is not None and event.sent_time > sent.sent_time)
 
 
-def _precedes(item: _Item, other: _Item) -> bool:
-    return _order_of(item.event) < _order_of(other.event)
+def _precedes(item: Item, other: Item) -> bool:
+    return order_of(item.event) < order_of(other.event)

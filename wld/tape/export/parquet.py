@@ -15,8 +15,8 @@ import numpy as np
 
 from wld.errors import ConfigError, TapeError
 from wld.tape.export import Unit
-from wld.tape.fields import DATASETS as KINDS
-from wld.tape.fields import Field, Meaning, fields_of, file_name, receive_times
+from wld.tape.export.fields import DATASETS as KINDS
+from wld.tape.export.fields import Field, Meaning, fields_of, file_name, receive_times
 from wld.tape.table import Table
 from wld.units import ABSENT, PLACES, SCALE
 

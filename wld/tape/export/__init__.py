@@ -1,18 +1,15 @@
-"""Owns exports: which part of which tape goes where, and that nothing half-written ever stands under its final name.
+"""Owns exports: which part of which tape goes where, in units that may run anywhere.
 
-Does not own the formats: each is a module `export_<format>` with a `Writer` for one unit of work and a `combine` for
+Does not own the formats: each is a module of its name here with a `Writer` for one unit of work and a `combine` for
 what has to be joined at the end. A unit is pure and picklable, so that another `map` may run them elsewhere.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import importlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,16 +18,14 @@ from msgspec import Struct
 from wld.config import expect_one_of, nearest
 from wld.errors import ConfigError, TapeDamaged, TapeError
 from wld.tape import table
-from wld.tape.fields import DATASETS
+from wld.tape.export.fields import DATASETS
+from wld.tape.publish import partial_folder, publish
 from wld.tape.reader import open_tape
-from wld.tape.seal import sync_folder
 from wld.tape.segment import Segment
 from wld.tape.table import Table
 
 FORMATS = ("parquet", "csv", "hftbacktest", "structs")
 NUMBERS = ("decimal", "int64", "float")
-_PARTIAL = ".partial-"
-_LOCK = ".lock"
 
 
 class Unit(Struct, frozen=True):
@@ -215,70 +210,7 @@ def run_unit(unit: Unit, progress: Progress = lambda _: None) -> UnitResult:
 
 def _format(name: str) -> Any:
     expect_one_of("--format", name, FORMATS)
-    return importlib.import_module(f"wld.tape.export_{name}")
-
-
-@contextlib.contextmanager
-def partial_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target to write in, gone afterwards; left-overs of killed exports are removed."""
-    parent = target.parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(f".{target.name}{_PARTIAL}*"):
-            _remove_if_dead(left)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}{_PARTIAL}", dir=parent))
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise TapeError(f"{target}: cannot be written: {error.strerror or error}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder
-    finally:
-        os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def publish(folder: Path, target: Path) -> tuple[int, int]:
-    """Give a finished folder its final name, everything in it on the disk; returns its files and bytes."""
-    (folder / _LOCK).unlink()
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    _sync(files)
-    folder.chmod(0o777 & ~_umask())
-    os.rename(folder, target)
-    sync_folder(target.parent)
-    return len(files), size
-
-
-def _remove_if_dead(left: Path) -> None:
-    """A killed export holds no lock any more."""
-    try:
-        lock = os.open(left / _LOCK, os.O_RDWR)
-    except OSError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    else:
-        shutil.rmtree(left, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
-def _sync(files: Iterable[Path]) -> None:
-    for path in files:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    return importlib.import_module(f"wld.tape.export.{name}")
 
 
 def piece(unit: Unit, name: str) -> Path:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -23,7 +24,7 @@ from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeDamaged, TapeError
 from wld.events import AggressorSide, BookDelta, BookSnapshot, Level, Liquidation, PositionSide, Ticker, Trade
 from wld.tape.export import Progress, Unit, UnitResult
-from wld.tape.fields import file_name
+from wld.tape.export.fields import file_name
 from wld.tape.reader import open_tape
 from wld.units import INT64_MAX, INT64_MIN
 
@@ -108,7 +109,7 @@ def snapshot(event: BookSnapshot | BookDelta, book: OrderBook) -> bytes:
 
 
 def _side(levels: Sequence[Level]) -> list[int]:
-    flat = [number for level in levels for number in level]
+    flat = list(chain.from_iterable(levels))
     return flat + [0] * (2 * LEVELS - len(flat))
 
 
