@@ -2,6 +2,7 @@
 
     python benchmarks/soak.py --seconds 600            # as many market hours as fit
     python benchmarks/soak.py --seconds 40 --quick     # what .ci/run --full runs
+    python benchmarks/soak.py --steady --seconds 600   # no faults: 100 symbols in real time, and the slope of memory
 
 The engine is the program itself in a process of its own (`soak_engine`), so what is measured is the engine alone; the
 market, its faults and the proxies are here. The market runs as fast as the engine takes it and the engine's clock at
@@ -74,17 +75,24 @@ class Leg(Struct, frozen=True):
     """Of the whole time."""
     connections: int
     transport: str = "native"
-    symbols: tuple[str, ...] = ("WLDUSDT", "BTCUSDT", "ETHUSDT")
+    symbols: tuple[str, ...] = ("WLDUSDT", "OPUSDT", "ARBUSDT")
+    rate: float = 0.3
+    """Of the market's flow: below 1, more hours and fewer messages."""
     is_killed: bool = False
     """Ended and started again, over and over; then nothing is said of growth."""
+    is_steady: bool = False
+    """No faults, and the market at the pace of real time."""
 
 
+MANY = tuple(f"S{n:03}USDT" for n in range(100))
 LEGS = (
     Leg("two lines", 0.45, 2),
-    Leg("one line", 0.25, 1),
+    Leg("one line", 0.2, 1),
     Leg("killed", 0.15, 2, is_killed=True),
-    Leg("trio-websocket", 0.15, 2, "trio-websocket"),
+    Leg("trio-websocket", 0.1, 2, "trio-websocket"),
+    Leg("many symbols", 0.1, 2, symbols=MANY),
 )
+STEADY = Leg("steady", 1.0, 1, symbols=MANY, rate=0.6, is_steady=True)
 
 
 class Spool:
@@ -125,11 +133,11 @@ class Front:
 class Engine:
     """The program, life after life, and what it says of itself."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, folder: Path, arguments: Sequence[str], speed: int) -> None:
         self._folder = folder
         self._arguments = arguments
         self._control: dict[str, int] = {
-            "begun": time.monotonic_ns(), "wall": time.time_ns(), "speed": SPEED, "offset": 0, "names_fail_until": 0,
+            "begun": time.monotonic_ns(), "wall": time.time_ns(), "speed": speed, "offset": 0, "names_fail_until": 0,
             "slow_disk_until": 0,
         }  # fmt: skip
         self.process: trio.Process | None = None
@@ -239,6 +247,7 @@ class Soak:
         self.deleted = 0
         """How many tapes retention gave up."""
         self.market_hours = 0.0
+        self._are_lines_up = False
         self._is_over = False
         self._busy: set[str] = set()
         self.engine: Engine
@@ -252,7 +261,7 @@ class Soak:
         """Flow and faults for the time, then quiet, then the balance."""
         self._kept.mkdir(parents=True)
         async with trio.open_nursery() as nursery:
-            config = ExchangeConfig(self.leg.symbols, seed=self._seed)
+            config = ExchangeConfig(self.leg.symbols, seed=self._seed, rate=self.leg.rate)
             address = await nursery.start(serve_exchange, config)
             exchange: Exchange = address.exchange
             sent = exchange.sent_log = Spool(self._folder / "sent.jsonl")  # type: ignore[assignment]
@@ -267,14 +276,19 @@ class Soak:
                 "--sinks", "recorder", "--symbols", ",".join(self.leg.symbols), "--data-dir", str(self._tapes),
                 "--source", f"ws://localhost:{front.port}{PATH}", "--log-level", "warning", "--set", "drain_timeout=60",
                 *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
-            ])  # fmt: skip
+            ], 1 if self.leg.is_steady else SPEED)  # fmt: skip
             async with trio.open_nursery() as running:
                 running.start_soon(self._race, exchange)
                 await self.engine.start(running)
+                with trio.move_on_after(10):
+                    while self.engine.gauges[-1]["lines"] < self.leg.connections:  # noqa: ASYNC110
+                        await trio.sleep(0.1)
+                self._are_lines_up = True
                 begun = exchange.market.now_ms
                 keeping = trio.CancelScope()
                 running.start_soon(self._keep_tapes, keeping)
-                running.start_soon(self._trouble, exchange, proxies, running)
+                if not self.leg.is_steady:
+                    running.start_soon(self._trouble, exchange, proxies, running)
                 await trio.sleep(self.seconds)
                 self._is_over = True
                 while self._busy:  # noqa: ASYNC110 - each fault ends by itself
@@ -296,6 +310,12 @@ class Soak:
     async def _race(self, exchange: Exchange) -> None:
         """Drive the market ahead of the wall clock, as fast as its clients take it."""
         market = exchange.market
+        if self.leg.is_steady:
+            return  # the exchange keeps time by itself
+        while not self._are_lines_up:
+            await trio.sleep(STEP_MS / 1000)
+            for message in market.advance(market.now_ms + STEP_MS):
+                exchange._misbehaviour.publish(message)
         while not self._is_over:
             await trio.lowlevel.checkpoint()
             # The quickest client sets the pace; one that is stalled for long is cut off, as in life.
@@ -449,6 +469,13 @@ class Soak:
         early, late = gauges[quarter : 2 * quarter], gauges[-quarter:]
         return {name: (middle([g[name] for g in early]), middle([g[name] for g in late])) for name in GROWTH}
 
+    def slope(self, after_s: int = 120) -> float:
+        """MB a minute that memory grows by, least squares over samples 10 s apart."""
+        samples = [g["memory_mb"] for g in self.engine.gauges if "memory_mb" in g][after_s::10]
+        middle_of = (len(samples) - 1) / 2
+        spread = sum((n - middle_of) ** 2 for n in range(len(samples)))
+        return 6 * sum((n - middle_of) * each for n, each in enumerate(samples)) / spread if spread else 0.0
+
     def wrong(self, result: Balance, *, is_short: bool) -> list[str]:
         """What is not as it must be."""
         engine = self.engine
@@ -480,12 +507,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="wall time of the flow, all legs together")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="too short to judge memory to the megabyte")
+    parser.add_argument("--steady", action="store_true", help="instead of the legs: no faults, in real time")
     parser.add_argument("--legs", help="only these, by name with commas between")
     parser.add_argument("--gauges", type=Path, help="write every gauge to this file, a JSON object a line")
     parser.add_argument("--folder", type=Path, help="leave what was sent and the tapes here, to be looked at")
     options = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     legs = [leg for leg in LEGS if options.legs is None or leg.name in options.legs.split(",")]
+    if options.steady:
+        legs = [STEADY]
     is_wrong = False
     for leg in legs:
         seconds = options.seconds * leg.share / sum(each.share for each in legs)
@@ -506,7 +536,13 @@ def main() -> int:
         print(f"source       {soak.engine.gauges[-1]['source']}")
         for name, (early, late) in soak.growth().items():
             print(f"{name:<12} {early:.1f} -> {late:.1f}")
-        print(f"verdict      {'; '.join(wrong) or ('exact' if leg.is_killed else 'flat, and exact')}", flush=True)
+        if leg.is_steady:
+            rate = soak.engine.gauges[-1]["source"]["messages"] / seconds
+            print(
+                f"memory       {soak.slope():+.3f} MB a minute from the third minute on, at {rate:.0f} messages a second"
+            )
+        verdict = "exact" if leg.is_killed else "flat, and exact"
+        print(f"verdict      {'; '.join(wrong) or verdict}", flush=True)
     return 1 if is_wrong else 0
 
 

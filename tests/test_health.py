@@ -119,6 +119,7 @@ def test_a_real_recorder_tells_its_manager_and_whoever_asks(tmp_path: Path) -> N
             assert heard[0].startswith("READY=1")
             while not any("WATCHDOG=1" in m for m in heard) or not any("running for" in m for m in heard):
                 heard.append(manager.recv(4096).decode())
+            assert not any(" 0.0 GB free" in m for m in heard)
             answer = ask(tmp_path)
             assert (answer.returncode, answer.stdout.split()[0]) == (0, "running"), answer
             figures = json.loads(ask(tmp_path, "--json").stdout)

@@ -42,9 +42,11 @@ def test_the_container_is_not_root_and_writes_its_volume_only() -> None:
     assert (last["VOLUME"], last["STOPSIGNAL"]) == ("/tapes", "SIGTERM")
     assert '"health"' in last["HEALTHCHECK"]
     assert "--read-only" in text
-    assert not [
-        rest for name, rest in steps if name == "ADD" or (name == "FROM" and (":" not in rest or ":latest" in rest))
-    ]
+    assert not [rest for name, rest in steps if name == "ADD"]
+    assert {rest.split()[0] for name, rest in steps if name == "FROM"} == {"${BASE}"}
+    base = dict(rest.split("=", 1) for name, rest in steps if name == "ARG")["BASE"]
+    assert ":" in base
+    assert ":latest" not in base
     for name, rest in steps:
         if name == "COPY" and "--from" not in rest:
             for source in rest.split()[:-1]:

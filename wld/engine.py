@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GIVE_BACK_S = 30.0
+GIVE_BACK_S = 10.0
 
 
 def assemble(config: Config, source: Source | None = None) -> Service:

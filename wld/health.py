@@ -187,8 +187,7 @@ class Keeper:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(notifier.feed_watchdog)
                 while not stopping.is_set():
-                    health = self.take("running")
-                    await self._write(health)
+                    health = await self._write(self.take("running"))
                     notifier.send(f"STATUS={line(health, health.written_time)}")
                     with trio.move_on_after(WRITE_INTERVAL_S):
                         await stopping.wait()
@@ -199,15 +198,18 @@ class Keeper:
             with trio.move_on_after(1, shield=True):
                 await self._write(self.take("failed" if self._service.failures else "stopped"))
 
-    async def _write(self, health: Health) -> None:
-        if self._folder is not None:
-            # Abandoned when the run ends: a disk that hangs leaves an old file, and that is what it is to say.
-            await trio.to_thread.run_sync(_write, self._folder, health, abandon_on_cancel=True)
+    async def _write(self, health: Health) -> Health:
+        """Write it where a file is kept; gives it back with the disk measured."""
+        if self._folder is None:
+            return health
+        # Abandoned when the run ends: a disk that hangs leaves an old file, and that is what it is to say.
+        return await trio.to_thread.run_sync(_write, self._folder, health, abandon_on_cancel=True)
 
 
-def _write(folder: Path, health: Health) -> None:
+def _write(folder: Path, health: Health) -> Health:
     with contextlib.suppress(OSError):  # a full disk is told by the recorder, and by the age of this file
-        free = shutil.disk_usage(folder).free
+        health = msgspec.structs.replace(health, disk_free=shutil.disk_usage(folder).free)
         temporary = folder / f"{FILE}.tmp"
-        temporary.write_bytes(msgspec.json.encode(msgspec.structs.replace(health, disk_free=free)) + b"\n")
+        temporary.write_bytes(msgspec.json.encode(health) + b"\n")
         temporary.replace(folder / FILE)
+    return health

@@ -16,7 +16,7 @@ SWITCH_INTERVAL_S = 0.0002
 """A worker thread that encodes a flush gives way to the event loop after this; Python's own 5 ms show in latencies."""
 KEPT_BYTES = 64 * 1024 * 1024
 """Freed memory below this stays with the process."""
-GROWN_BYTES = 16 * 1024 * 1024
+GROWN_BYTES = 8 * 1024 * 1024
 """A process that has grown by so much since it last gave freed memory back does so again."""
 ARENAS = 2
 """Heaps of glibc: the event loop's, and one for all worker threads, which mostly wait for the interpreter anyway."""
@@ -83,7 +83,7 @@ def resident_bytes() -> int | None:
 def _trim() -> None:
     trim = _libc("malloc_trim")
     if trim is not None:
-        trim(GROWN_BYTES)
+        trim(0)
 
 
 def _libc(name: str) -> Any:
