@@ -663,6 +663,74 @@ def test_one_wrong_time_of_the_venue_proves_nothing(ts: int) -> None:
     assert len(lines.gaps()) <= len(TOPICS)
 
 
+def reopened(lines: Lines) -> tuple[int, int]:
+    """Both lines ended; two new ones, of which the later one begins 3 s after the other."""
+    one, two = lines.connect(), lines.connect()
+    lines.publish(lines.venue.trade(1))
+    lines.settle()
+    lines.kill(one)
+    lines.kill(two)
+    lines.publish(lines.venue.trade(1))
+    lines.pass_time(1_000)
+    earlier = lines.connect()
+    lines.queues[earlier].remove(None)  # it is confirmed late
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.trade(1))  # 3
+    lines.queues[earlier].append(None)
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.trade(1))  # 4
+    lines.pass_time(1_000)
+    later = lines.connect()
+    lines.publish(lines.venue.book())
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.trade(1))  # 5
+    return earlier, later
+
+
+def told(lines: Lines) -> list[Any]:
+    """The trades by number, and Gaps, in order."""
+    return ["gap" if isinstance(e, Gap) else int(e.trade_id[-12:], 16) for e in lines.out if isinstance(e, Trade | Gap)]
+
+
+def test_a_line_that_leads_by_its_confirmation_waits_for_one_that_began_before_it() -> None:
+    lines = Lines()
+    earlier, later = reopened(lines)
+    lines.deliver(earlier, 1)  # ends the hole
+    lines.deliver(later, 4)  # confirmed first, and far ahead
+    lines.deliver(earlier, 2)  # brings 3
+    assert told(lines)[-1] == 3
+    lines.deliver(later)  # 5 waits
+    assert told(lines)[-1] == 3
+    lines.deliver(earlier)
+    lines.settle()
+    assert told(lines) == [1, "gap", 3, 4, 5]
+    assert lines.arbiter.counters["divergence_alone"] == 0
+
+
+def test_what_an_earlier_line_brings_behind_the_first_of_a_later_one_lies_in_the_hole() -> None:
+    lines = Lines()
+    earlier, later = reopened(lines)
+    lines.deliver(earlier, 1)
+    lines.deliver(later)  # 5 goes out: nobody has shown anything older
+    lines.deliver(earlier)
+    lines.settle()
+    assert told(lines) == [1, "gap", 5]
+    assert lines.arbiter.counters["divergence_alone"] == 0
+
+
+def test_a_recording_begins_with_what_came_first() -> None:
+    lines = Lines()
+    earlier = lines.connect()
+    lines.publish(lines.venue.trade(1))
+    lines.pass_time(1_000)
+    later = lines.connect()
+    lines.publish(lines.venue.trade(1))
+    lines.deliver(later)
+    lines.deliver(earlier)
+    lines.settle()
+    assert told(lines) == [2]
+
+
 class AnyFate(RuleBasedStateMachine):
     """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
 

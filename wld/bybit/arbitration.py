@@ -786,7 +786,27 @@ class Arbiter:
         if topic.is_after_hole:
             topic.is_after_hole = False
             topic.hole_order = item.order
+            self._begin_with(topic, view, item)
+        elif view.cursor == 0:
+            self._begin_with(topic, view, item)
         return item.events
+
+    def _begin_with(self, topic: _Topic, view: _View, item: _Item) -> None:
+        """The first item after a hole, or of all: what was sent before its line began lies in the hole.
+
+        Lines that began after it was sent, and lead by their confirmation alone, wait until this one reaches their
+        beginning: what it brings until then comes before theirs.
+        """
+        if topic.kind not in ("trade", "liquidation"):
+            return
+        sent = _sent_time(item.events)
+        topic.hole_sent = max(topic.hole_sent, sent if view.subscribed_sent is None else view.subscribed_sent)
+        for line, other in topic.views.items():
+            if other is view:
+                topic.leader = line
+            elif other.attached and (other.subscribed_sent is None or other.subscribed_sent > sent):
+                other.attached = False
+                other.cursor = None
 
     def _note_flow(self, item: _Item) -> None:
         sent = _sent_time(item.events)
