@@ -268,10 +268,12 @@ class Soak:
             proxies = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port) for _ in range(2)]
             front = Front(proxies)
             await nursery.start(front.serve)
-            settings = {
+            settings: dict[str, Any] = {
                 **SETTINGS, "source.connections": self.leg.connections, "source.transport": self.leg.transport,
                 "source.rest_url": f"http://localhost:{address.port}",
             }  # fmt: skip
+            if self.leg.is_steady:
+                del settings["sinks.recorder.keep"]
             self.engine = Engine(self._folder, [
                 "--sinks", "recorder", "--symbols", ",".join(self.leg.symbols), "--data-dir", str(self._tapes),
                 "--source", f"ws://localhost:{front.port}{PATH}", "--log-level", "warning", "--set", "drain_timeout=60",

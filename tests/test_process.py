@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wld.process import GROWN_BYTES, Heap, resident_bytes
+from wld.process import GROWN_BYTES, TRIES, Heap, resident_bytes
 
 
 class Memory:
@@ -39,10 +39,29 @@ def test_memory_is_given_back_when_the_process_has_grown_by_it() -> None:
 
 def test_a_process_that_needs_what_it_has_is_left_alone() -> None:
     memory = Memory(100 * GROWN_BYTES)
-    memory.least = 100 * GROWN_BYTES
     for _ in range(3):
         memory.heap.give_back()
     assert memory.trimmed == 1
+
+
+def test_memory_in_use_at_one_look_is_given_back_at_the_next() -> None:
+    """Such as a seal's: what it works with is not free yet."""
+    memory = Memory(100 * GROWN_BYTES)
+    memory.heap.give_back()
+    memory.resident, memory.least = 105 * GROWN_BYTES, 105 * GROWN_BYTES
+    memory.heap.give_back()
+    memory.least = 100 * GROWN_BYTES
+    memory.heap.give_back()
+    assert memory.resident == 100 * GROWN_BYTES
+
+
+def test_what_stays_is_taken_for_needed_after_a_while() -> None:
+    memory = Memory(100 * GROWN_BYTES)
+    memory.heap.give_back()
+    memory.resident = memory.least = 105 * GROWN_BYTES
+    for _ in range(20):
+        memory.heap.give_back()
+    assert memory.trimmed == 1 + TRIES
 
 
 def test_where_the_system_does_not_say_nothing_is_done() -> None:

@@ -18,6 +18,8 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Freed memory below this stays with the process."""
 GROWN_BYTES = 8 * 1024 * 1024
 """A process that has grown by so much since it last gave freed memory back does so again."""
+TRIES = 6
+"""At the interval of the engine, a minute."""
 ARENAS = 2
 """Heaps of glibc: the event loop's, and one for all worker threads, which mostly wait for the interpreter anyway."""
 COLLECT_AFTER = 700, 10, 100
@@ -59,16 +61,25 @@ class Heap:
     ) -> None:
         self._resident = resident or resident_bytes
         self._trim = trim or _trim
-        self._least = 0
+        self._least: int | None = None
+        self._tries = 0
 
     def give_back(self) -> None:
-        """Return to the system what is freed and kept, once the process has grown by it; some ms, in any thread."""
+        """Return to the system what is freed and kept, while the process is larger by it; some ms, in any thread.
+
+        What stays for a minute of tries is no longer what a burst or a seal left behind, and is from then on its size.
+        """
         now = self._resident()
-        if now is None or now - self._least < GROWN_BYTES:
-            self._least = min(self._least, now or 0)
+        if now is None:
+            return
+        if self._least is not None and now - self._least < GROWN_BYTES:
+            self._least, self._tries = min(self._least, now), 0
             return
         self._trim()
-        self._least = self._resident() or 0
+        self._tries += 1
+        after = self._resident() or 0
+        if self._least is None or after - self._least < GROWN_BYTES or self._tries >= TRIES:
+            self._least, self._tries = after, 0
 
 
 def resident_bytes() -> int | None:
