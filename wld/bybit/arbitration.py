@@ -800,7 +800,9 @@ class Arbiter:
         if topic.kind not in ("trade", "liquidation"):
             return
         sent = _sent_time(item.events)
-        topic.hole_sent = max(topic.hole_sent, sent if view.subscribed_sent is None else view.subscribed_sent)
+        begun = sent if view.subscribed_sent is None else view.subscribed_sent
+        if self._is_believable(begun):
+            topic.hole_sent = max(topic.hole_sent, begun)
         for line, other in topic.views.items():
             if other is view:
                 topic.leader = line
