@@ -40,7 +40,7 @@ def test_commands_of_plugins_that_do_not_fit_a_line_are_cut_there() -> None:
     assert "no command" in first_screen([])
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", [*sorted(cli.commands), "evaluate", "plot"])
 def test_every_command_has_help_of_one_screen_with_examples(name: str) -> None:
     lines = help_of(name)
     assert lines[0].startswith(f"Usage: cli {name}")

@@ -66,7 +66,9 @@ def _symbols(text: str | None) -> tuple[str, ...] | None:
     return None if text is None or text == "all" else tuple(s.strip() for s in text.split(",") if s.strip())
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  wld evaluate data/history\n  wld evaluate data/history --lead 60 --set learn=false"
+)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--symbols", help="Such as WLDUSDT,BTCUSDT (default: all on the tape).")
 @click.option(
@@ -75,7 +77,7 @@ def _symbols(text: str | None) -> tuple[str, ...] | None:
 )  # fmt: skip
 @click.option("--config", "config_file", help=f"TOML file whose [{TABLE}] is used (default {DEFAULT_FILE}).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=f"Any key of [{TABLE}].")
-@click.option("--engine", default="local", show_default=True, help="local, or dask: on a cluster that is there.")
+@click.option("--engine", default="local", show_default=True, help="local, or dask (a running cluster).")
 @click.option("--scheduler", default=None, help="Of the Dask cluster, such as tcp://127.0.0.1:8786.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def evaluate(
@@ -186,9 +188,17 @@ def _signed(interval: Any) -> str:
     return f"{interval.value:+.2f} \\[{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  wld plot data/history --out heat.png --symbol BTCUSDT")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("-o", "--output", default="heat.png", show_default=True, help="A .png, .svg or .pdf file to write.")
+@click.option(
+    "-o",
+    "--out",
+    "--output",
+    "output",
+    default="heat.png",
+    show_default=True,
+    help="A .png, .svg or .pdf file to write.",
+)
 @click.option("--symbol", help="Which one (default: the tape's first).")
 @click.option("--theme", type=click.Choice(("dark", "light")), default="dark", show_default=True)
 @click.option("--size", default="1600x900", show_default=True, help="Pixels.")
