@@ -14,8 +14,7 @@ from wld_heatmap import HeatMap, HeatmapConfig, Keeper, LiquidationMark, Panels,
 from wld_telemetry import Feed, Running, draw_row
 
 from wld import Batch, ConfigError, SinkContext, Subscription
-from wld.terminal import Line, View, numbers
-from wld.terminal.facts import Facts
+from wld.terminal import Facts, Line, View, numbers
 from wld_web import wire
 
 _log = logging.getLogger("wld.web")

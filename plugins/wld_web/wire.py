@@ -9,8 +9,7 @@ from typing import Any
 from wld_heatmap import Column, HeatMap, LiquidationMark, Zone
 
 from wld import SCALE
-from wld.terminal import Line, Role, numbers
-from wld.terminal.facts import Note
+from wld.terminal import Line, Note, Role, numbers
 from wld.terminal.palette import THEMES, Color, heat_ramp
 
 HISTORY_COLUMNS = 300

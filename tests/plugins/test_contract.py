@@ -43,14 +43,15 @@ def test_every_name_of_the_test_kit_is_on_the_page() -> None:
 
 
 def test_what_the_page_calls_by_name_is_public() -> None:
-    modules = {"sinks", "sources", "commands", "testing", "parquet", "tables", "engines", "terminal"}
+    modules = {"sinks", "sources", "commands", "testing", "parquet", "tables", "reads", "engines", "terminal"}
     names = set(re.findall(r"`wld\.([A-Za-z]+)`", PAGE)) - modules
     assert names <= set(wld.__all__)
 
 
 def test_every_plugin_of_ours_uses_public_names_only() -> None:
     """What may be imported: `wld`, and the modules that say they are public."""
-    public = {"wld", "wld.testing", "wld.parquet", "wld.tables", "wld.engines", "wld.terminal", "wld.terminal.palette"}
-    for path in (Path(__file__).parents[2] / "plugins").glob("wld_*/*.py"):
+    public = {"wld", "wld.terminal.palette"}
+    public |= {f"wld.{name}" for name in ("testing", "parquet", "tables", "reads", "engines", "terminal")}
+    for path in (Path(__file__).parents[2] / "plugins").glob("wld_*/**/*.py"):
         for module in re.findall(r"^\s*(?:from|import) (wld(?:\.\w+)*)\b", path.read_text(), re.MULTILINE):
             assert module in public, f"{path.name}: {module}"
