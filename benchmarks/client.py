@@ -118,7 +118,7 @@ def main() -> None:
             samples.append((moved - begun, last - first, time.process_time() - cpu, _rss_mb()))
             await trio.sleep(spec.sample)
         wall = time.monotonic() - begun
-        last = -1
+        last = -1.0
         while last != source.statistics.messages:
             last = source.statistics.messages
             await trio.sleep(spec.linger)

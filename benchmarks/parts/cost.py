@@ -45,7 +45,7 @@ def end_to_end(bench: Bench) -> Table:
                 if repeat < most.get(name, bench.repeats):
                     found.setdefault((name, tls), []).append(bench.run(count=count, tls=tls, **options))
     for name, options in kinds.items():
-        result = bench.run(count=count, keep=True, **{**options, "rounds": 1})
+        result = bench.run(count=count // 2, keep=True, **{**options, "rounds": 1})
         events = check.compare(wld.open_tape(result["dir"]), messages.read(Path(result["path"])))
         checked[name] = f"{events:,} equal"
         shutil.rmtree(result["dir"])
@@ -71,7 +71,7 @@ def end_to_end(bench: Bench) -> Table:
 
 def mixes(bench: Bench) -> Table:
     """The same over TLS on other messages than the reference's."""
-    count = bench.count(60_000)
+    count = bench.count(50_000)
     found: dict[str, list[dict[str, Any]]] = {}
     for _ in range(min(2, bench.repeats)):
         for name, mix in MIXES.items():
@@ -100,7 +100,7 @@ def views(bench: Bench) -> Table:
     rows = []
     for symbols in (1, 20):
         found: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(min(3, bench.repeats)):
+        for _ in range(min(3, bench.repeats) if symbols == 1 else 1):
             for name, options in kinds.items():
                 found.setdefault(name, []).append(bench.run(count=count, mix=Mix(symbols=symbols), **options))
         base = [r["us"] for r in found["recorder"]]

@@ -26,7 +26,7 @@ def paced(bench: Bench) -> Table:
     for rate in (100, 1000, 5000, 20_000):
         line = [f"{rate:,}"]
         for wait in WAITS:
-            seconds = max(3.0, 5 * bench.scale)
+            seconds = max(3.0, 4 * bench.scale)
             result = bench.run(
                 count=int(rate * seconds), server={"rate": float(rate)}, settings={"source.wait": wait}, linger=0.3,
                 sample=0.5,
@@ -88,10 +88,10 @@ def breadth(bench: Bench) -> Table:
         rounds = max(1, round(bench.minutes * 60 / ROUND_SECONDS))
         result = bench.run(
             count=LONG_RATE * ROUND_SECONDS, rounds=rounds, mix=WIDE, server={"rate": float(LONG_RATE)},
-            settings={"source.wait": 0.005, "sinks.recorder.rotate_minutes": 2}, keep=True, sample=1.0,
+            settings={"source.wait": 0.005, "sinks.recorder.rotate_minutes": 1}, keep=True, sample=1.0,
             timeout=bench.minutes * 60 + 900,
         )  # fmt: skip
-        rows.append(_line(f"20,000/s for {bench.minutes:g} min, a new tape each 2 min", result, rounds))
+        rows.append(_line(f"20,000/s for {bench.minutes:g} min, a new tape each minute", result, rounds))
     head = ["500 symbols", "events on the tape", "of those sent", "dropped", "gaps", "connections, longest args",
             "most waiting in the ring", "of a core", "memory, MB", "memory grows"]  # fmt: skip
     return head, rows

@@ -34,7 +34,7 @@ def workers(bench: Bench) -> Table:
     """`wld --workers N`: CPU a message of each worker, paced, and as fast as they can with each held to one core."""
     rows = []
     for count in (1, 2, 4):
-        runs = [_run(bench, count, rate=RATE) for _ in range(min(2, bench.repeats))]
+        runs = [_run(bench, count, rate=RATE)]
         rows.append(_line(f"{RATE:,.0f}/s each", count, runs))
     for count in range(1, min(2, os.cpu_count() or 1) + 1):
         runs = [_run(bench, count, rate=None) for _ in range(min(3, bench.repeats))]
