@@ -103,6 +103,7 @@ class Pair:
                 "recent",
                 "older",
                 "last_trade",
+                "pushes",
             ):
                 assert getattr(other, field) == getattr(topic, field), (name, field)
             assert (other.sides.bids, other.sides.asks) == (topic.sides.bids, topic.sides.asks)
@@ -219,7 +220,8 @@ class Exchange:
         ]
         if luck.random() < self.trouble * 0.03:
             items[-1][luck.choice(list(items[-1]))] = luck.choice(["", "x", None, -1])
-        return self.outer(f"allLiquidation.{symbol}", "snapshot", items)
+        ts = frames.T0 + luck.choice([0, 1, luck.randint(2, 10_000)])  # one in three or so may be a repetition
+        return self.outer(f"allLiquidation.{symbol}", "snapshot", items, ts=ts)
 
     def message(self) -> Message:
         luck = self.luck

@@ -257,6 +257,14 @@ def test_trap_09_a_liquidation_buy_means_a_long_was_liquidated(wire: str, side: 
     assert event == Liquidation("WLDUSDT", side, 4_300_000_000, 11_793_000, frames.T0 * MS, frames.T0 * MS, 1 * S)
 
 
+def test_trap_09_a_liquidation_message_that_is_delivered_twice_is_recorded_once() -> None:
+    item = {"T": frames.T0, "s": "WLDUSDT", "S": "Buy", "v": "43", "p": "0.11793"}
+    first, second = (json.dumps({**json.loads(frames.liquidation(item)), "ts": frames.T0 + ms}) for ms in (0, 500))
+    market = decoder()
+    assert [len(decode(market, frame)) for frame in (first, second, first, second)] == [1, 1, 0, 0]
+    assert market.counters["duplicate_liquidation"] == 2
+
+
 def test_trap_09_identical_liquidations_in_one_frame_are_all_kept() -> None:
     item = {"T": frames.T0, "s": "WLDUSDT", "S": "Buy", "v": "43", "p": "0.11793"}
     assert len(decode(decoder(), frames.liquidation(item, item, item))) == 3

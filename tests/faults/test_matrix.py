@@ -81,6 +81,18 @@ async def no_handles(rig: Rig) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def twice(rig: Rig) -> None:
+    for client in rig.exchange.clients.values():
+
+        def doubled(frame: str, *, is_data: bool = False, offer: Any = client.offer) -> None:
+            offer(frame, is_data=is_data)
+            offer(frame, is_data=is_data)
+
+        client.offer = doubled  # type: ignore[method-assign]
+    await rig.exchange_time(1.0)
+    await reset(rig)
+
+
 def refused(status: int) -> Act:
     async def act(rig: Rig) -> None:
         rig.exchange.inject(f"rest_down:{status}")
@@ -102,6 +114,7 @@ ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
 ]  # fmt: skip
 SLOW_ROWS: list[tuple[str, str, Act, dict[str, Any]]] = [
     ("closed by the venue", "a close frame (1001) and the end of the stream", inject("drop:clean"), {}),
+    ("delivered twice", "every message and answer sent twice for a second, then a reset", twice, {}),
     ("slow drip", "30 kB/s for a second", drip, {}),
     ("DNS failure", "the connection cut, and its name not found for 0.4 s", no_dns, {}),
     ("oversize", "a message of 10 MB where 256 KiB are allowed", inject("garbage:big", 0.6), {"max_message_bytes": 256 * 1024}),

@@ -6,7 +6,7 @@ Does not own the conversation with the venue (subscriptions, pings): `wld.bybit.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, NamedTuple
@@ -15,18 +15,23 @@ from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_it
 from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
-from wld.events import BookSnapshot, Event, Gap, GapReason, Level, Ticker
+from wld.events import BookSnapshot, Event, Gap, GapReason, Level, PositionSide, Ticker
 from wld.tables import DIRECTIONS, TICKER_NUMBERS
 from wld.units import ABSENT, ms_to_ns
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
+PUSHES = 64
+"""Liquidation messages remembered per topic: one that comes again, to the byte, was delivered twice. Its items may
+repeat each other within a message, and from one push time to another."""
 MOST_TOPICS = 20_000
 """Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
 NO_BID, NO_ASK = -1, 1 << 63
 """Best prices of a side that is empty."""
 
 
+Push = tuple[int, tuple[tuple[int, bool, int, int], ...]]
+"""A liquidation message: its push time in ms, and of each item the time in ms, whether long, size and price."""
 LastTrade = tuple[str, int]
 """(trade id, event time in ns)"""
 
@@ -112,6 +117,7 @@ class Topic:
         "older",
         "place",
         "prefix",
+        "pushes",
         "recent",
         "sequence",
         "sides",
@@ -138,6 +144,7 @@ class Topic:
         """The latest event time of a trade, ns."""
         self.last_trade: LastTrade | None = None
         self.last_time: int | None = None
+        self.pushes: deque[Push] = deque(maxlen=PUSHES)
 
     def reset(self) -> None:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
@@ -391,6 +398,8 @@ class MarketDecoder:
         events: list[Event] = []
         recent = state.recent
         is_trade = state.prefix == "publicTrade"
+        if not is_trade and not any_bad and self._is_pushed_again(envelope, state, items):
+            return events
         bad = 0
         for item in items:
             if any_bad and isinstance(item, RemoteProtocolError):
@@ -428,6 +437,18 @@ class MarketDecoder:
             first_time=state.last_time,
             last_time=receive_time,
         )
+
+    def _is_pushed_again(self, envelope: Envelope, state: Topic, items: list[Any]) -> bool:
+        if envelope.ts is None or not items:
+            return False
+        content = tuple(
+            (e.event_time // 1_000_000, e.position_side is PositionSide.LONG, e.size, e.bankruptcy_price) for e in items
+        )
+        if (envelope.ts, content) in state.pushes:
+            self.counters["duplicate_liquidation"] += len(items)
+            return True
+        state.pushes.append((envelope.ts, content))
+        return False
 
     def _book(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         event = decode_book(envelope, state.depth, receive_time)
