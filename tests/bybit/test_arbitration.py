@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.bybit import frames
 from tests.bybit.frames import MS, T0
-from wld.bybit.arbitration import Arbiter, topic_of
+from wld.bybit.arbitration import Arbiter
 from wld.bybit.decoder import MarketDecoder
+from wld.bybit.items import topic_of
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Ticker, Trade
 
 BOOK, TRADES, TICKER, LIQUIDATIONS = TOPICS = (

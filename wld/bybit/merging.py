@@ -1,0 +1,382 @@
+"""Owns merging: what one item of one line adds to the stream of its topic. Pure.
+
+Does not own which lines there are, nor what the loss of one means (`wld.bybit.arbitration`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wld.bybit.decoder import Hole
+from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
+from wld.bybit.overlap import Overlaps
+from wld.bybit.standing import TopicState, View
+from wld.events import Event, Gap, GapReason, Trade
+
+HELD_ITEMS = 20_000
+"""Held per topic and line at most; beyond, the line behind is given up as after `HOLD_S`."""
+TAIL = {"book": 256, "trade": 4_096, "liquidation": 64, "state": 64}
+"""Entries of the log that stay once every line has passed them, by kind of topic."""
+EXTRA = 4_096
+"""Names remembered beside the log: what came late, and what REST brought."""
+
+
+class Merging(Overlaps, ABC):
+    """Topic by topic, one stream of what the lines bring."""
+
+    def __init__(self, next_gap_id: Callable[[], int], hold: int) -> None:
+        super().__init__()
+        self._next_gap_id = next_gap_id
+        self._hold = hold
+        self._sent = 0
+        self._holding: set[tuple[str, int]] = set()
+        self._resyncs: list[tuple[int, str]] = []
+        self._notes: list[tuple[str, str]] = []
+        self._heal: set[str] = set()
+        self.holes: list[Hole] | None = None
+        """Where Gaps that concern trades are put for repair; None: nobody repairs."""
+        self.counters: Counter[str] = Counter()
+        """`duplicate`, `late`, `released`, `divergence_content`, `divergence_alone`, `divergence_book`."""
+
+    @abstractmethod
+    def _give_up(self, line: int, reason: GapReason, topics: Sequence[TopicState]) -> list[Event]:
+        """A line that is still open loses its place in topics."""
+
+    @abstractmethod
+    def _release(self, topic: TopicState, line: int) -> list[Event]:
+        """Stop waiting for the lines that keep this one waiting."""
+
+    def _take(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        if item.is_snapshot:
+            view.is_asked = False
+        if topic.kind == "state" and not view.is_begun:
+            item.is_flow = False
+        view.is_begun = True
+        if view.attached:
+            return self._walk(topic, line, view, item)
+        if view.held:
+            self._note_flow(item)
+            view.held.append(item)
+            if len(view.held) > HELD_ITEMS:
+                return self._release(topic, line)
+            return []
+        if not topic.is_covered:
+            if topic.is_strict and not item.is_snapshot:
+                self._resync(line, topic)
+                return []
+            return [*self._lead(topic, line, view, item), *self._walk(topic, line, view, item)]
+        place = topic.log.find(item)
+        if place is not None or self._covers(topic, line, item):
+            view.attached = True
+            view.cursor = place
+            view.floor = topic.log.end
+            if place is not None:
+                self._compare(topic, line, item, place)
+                return self._heal_with(topic, item, place)
+            return self._walk(topic, line, view, item)
+        if topic.is_strict and not item.is_snapshot:
+            return []
+        self._note_flow(item)
+        view.held.append(item)
+        self._holding.add((topic.name, line))
+        return []
+
+    def _is_old(self, topic: TopicState) -> bool:
+        """Nothing came out for so long that nobody can be behind any more."""
+        return topic.last_time is None or self._now - topic.last_time >= self._hold
+
+    def _lead(self, topic: TopicState, line: int, view: View, item: Item | None) -> list[Event]:
+        """Nobody covers the topic: this line does from here on, behind a Gap where something was missed."""
+        log = topic.log
+        view.attached = True
+        view.held = []
+        view.floor = log.end
+        place = log.find(item) if item is not None else None
+        is_stale = item is not None and topic.is_strict and self._is_behind(topic, item) and not self._is_old(topic)
+        view.cursor = log.end if item is not None and place is None and not is_stale else None
+        hole, topic.hole = topic.hole, None
+        topic.is_fresh = False
+        if hole is None or place is not None or is_stale:
+            return []  # it is at what is known already: nothing was missed
+        skipped = self._skipped(topic, item)
+        if skipped == 0:
+            return []
+        reason, first = hole
+        topic.begins_again(line, self._sent)
+        return [self._gap(reason, topic.name, first, skipped)]
+
+    def _attach(self, topic: TopicState, line: int, place: int | None) -> list[Event]:
+        """A line gets its place; what it held goes out as far as it is new."""
+        view = topic.views[line]
+        held, view.held = view.held, []
+        self._holding.discard((topic.name, line))
+        view.attached = True
+        view.cursor = place
+        view.floor = topic.log.end
+        out: list[Event] = []
+        for item in held:
+            out += [restamped(e, self._now) for e in self._take(topic, line, view, item)]
+        self.counters["released"] += len(out)
+        return out
+
+    def _detach(self, topic: TopicState, line: int) -> None:
+        view = topic.views[line]
+        view.attached = False
+        view.cursor = None
+        view.held = []
+        view.skipped = {}
+        self._holding.discard((topic.name, line))
+        if view.subscribed:
+            view.subscribed_sent = None
+            view.subscribed_at = self._now
+            self._lines[line].unstamped.append(view)
+
+    def _walk(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        """One item of a line that has its place."""
+        log = topic.log
+        cursor = view.cursor
+        if cursor is not None and cursor < log.base - 1:
+            cursor = view.cursor = None
+        if cursor is None:
+            place = log.find(item)
+            if place is not None:
+                view.cursor = place
+                self._compare(topic, line, item, place)
+                return self._heal_with(topic, item, place)
+            if not self._is_behind(topic, item) or topic.kind in ("trade", "liquidation"):
+                return self._new(topic, line, view, item)
+            self.counters["late"] += 1
+            if topic.is_strict and self._is_old(topic):
+                # The venue counts from elsewhere since: a snapshot replaces, whatever its update id and sequence.
+                if item.is_snapshot:
+                    return self._say(topic, view, item)
+                self._resync(line, topic)
+            return []
+        if cursor < log.end:
+            entry = log.at(cursor + 1)
+            if entry[0] == item.key and not (item.is_snapshot and entry[2] != item.order):
+                view.cursor = cursor + 1
+                self._compare(topic, line, item, cursor + 1)
+                return self._heal_with(topic, item, cursor + 1)
+        if (
+            item.is_snapshot
+            and topic.is_strict
+            and cursor >= log.base
+            and log.at(cursor)[0] == item.key
+            and log.at(cursor)[2][0] in (None, item.order[0])
+        ):
+            return self._heal_with(topic, item, cursor)  # the answer to a resubscription
+        if cursor < log.end:
+            place = log.find(item, cursor)
+            if place is not None:
+                if topic.kind in ("trade", "liquidation"):
+                    for index in range(cursor + 1, place):
+                        view.skipped[log.at(index)[0]] = self._now
+                view.cursor = place
+                self._compare(topic, line, item, place)
+                return []
+        return self._new(topic, line, view, item)
+
+    def _new(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        """An item that is not in the log from this line's place on."""
+        log = topic.log
+        kind = topic.kind
+        at_end = view.cursor == log.end
+        if kind in ("trade", "liquidation"):
+            if view.skipped.pop(item.key, None) is not None:
+                return []  # the same, in another order within its message
+            if item.key in topic.extra or (kind == "trade" and item.key in log.places):
+                self.counters["duplicate"] += 1
+                return []
+            sent = sent_time(item.events)
+            if line != topic.leader and 0 < sent < topic.hole_sent and self._is_believable(sent):
+                self.counters["late"] += 1  # inside a Gap that has been told
+                return []
+            if not at_end and self._is_behind(topic, item):
+                return self._alone_on(topic, line, view, item)
+            if view.cursor is not None:  # newer than all: the line passed over what is between
+                for index in range(view.cursor + 1, log.end + 1):
+                    view.skipped[log.at(index)[0]] = self._now
+        elif topic.is_strict:
+            last = None if log.is_empty else log.at(log.end)[0]
+            continues = item.is_snapshot or last is None or item.key == last + 1
+            if not at_end and self._is_behind(topic, item):
+                self.counters["late"] += 1
+                return []
+            if not continues or (not at_end and view.cursor is not None):
+                # The line jumped while it was behind: its place is lost; a snapshot waits for the others.
+                out = self._give_up(line, GapReason.UPDATE_ID, [topic])
+                if item.is_snapshot:
+                    return [*out, *self._take(topic, line, view, item)]
+                self._resync(line, topic)
+                return out
+        elif not at_end and self._is_behind(topic, item):
+            self.counters["late"] += 1
+            return []
+        return self._say(topic, view, item)
+
+    def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
+        view.cursor = topic.log.append(item, self._now)
+        self._note_flow(item)
+        topic.last_time = self._now
+        topic.is_fresh = False
+        if item.is_snapshot:
+            self._heal.discard(topic.name)
+        event = item.events[0]
+        if type(event) is Trade:
+            topic.last_trade = (event.trade_id, event.event_time)
+        if topic.is_strict:
+            topic.keep_book(item)
+        if topic.is_after_hole:
+            topic.is_after_hole = False
+            topic.hole_order = item.order
+            self._begin_with(topic, view, item)
+        elif view.cursor == 0:
+            self._begin_with(topic, view, item)
+        return item.events
+
+    def _begin_with(self, topic: TopicState, view: View, item: Item) -> None:
+        """The first item after a hole, or of all: what was sent before its line began lies in the hole.
+
+        Lines that began after it was sent, and lead by their confirmation alone, wait until this one reaches their
+        beginning: what it brings until then comes before theirs.
+        """
+        if topic.kind not in ("trade", "liquidation"):
+            return
+        sent = sent_time(item.events)
+        begun = sent if view.subscribed_sent is None else view.subscribed_sent
+        if self._is_believable(begun):
+            topic.hole_sent = max(topic.hole_sent, begun)
+        for line, other in topic.views.items():
+            if other is view:
+                topic.leader = line
+            elif other.attached and (other.subscribed_sent is None or other.subscribed_sent > sent):
+                other.attached = False
+                other.cursor = None
+
+    def _alone_on(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        """A trade or liquidation that the other lines have passed without showing it."""
+        log = topic.log
+        hole = topic.hole_order
+        first = log.at(log.base)[2]
+        if (hole is not None and is_older(topic.kind, item.order, hole)) or (
+            len(log.entries) >= TAIL[topic.kind] and is_older(topic.kind, item.order, first)
+        ):
+            self.counters["late"] += 1  # inside a Gap that has been told, or older than anything remembered
+            return []
+        events = item.events
+        if topic.kind == "liquidation":
+            known: Counter[Any] = Counter()
+            for index in range((view.cursor if view.cursor is not None else log.base - 1) + 1, log.end + 1):
+                known.update(log.at(index)[0])
+            for key in topic.extra:
+                known.update(key)
+            events = []
+            for event in item.events:
+                name = liquidation_key(event)
+                if known[name]:
+                    known[name] -= 1
+                else:
+                    events.append(event)
+            if not events:
+                return []
+        self._remember_extra(topic, item.key)
+        self._diverge("divergence_alone", topic, f"line {line} brings what the others passed over ({len(events)})")
+        return events
+
+    def _remember_extra(self, topic: TopicState, key: Any) -> None:
+        topic.extra[key] = None
+        if len(topic.extra) > EXTRA:
+            del topic.extra[next(iter(topic.extra))]
+
+    def _heal_with(self, topic: TopicState, item: Item, place: int) -> list[Event]:
+        """After a divergence or a Gap the next snapshot that stands at the end of the log goes out, though its id is known."""
+        if item.is_snapshot and place == topic.log.end and topic.name in self._heal:
+            self._heal.discard(topic.name)
+            return item.events
+        return []
+
+    def _compare(self, topic: TopicState, line: int, item: Item, place: int) -> None:
+        entry = topic.log.at(place)
+        self.counters["duplicate"] += 1
+        if entry[1] != item.content and entry[4] == item.is_snapshot:
+            self._diverge("divergence_content", topic, f"line {line} differs at {item.key}")
+        elif item.is_snapshot and topic.is_strict and place == topic.log.end and not topic.holds_book(item.events[0]):
+            self._diverge("divergence_book", topic, f"line {line} has another book at {item.key}")
+        else:
+            return
+        if topic.is_strict and topic.name not in self._heal:
+            self._heal.add(topic.name)
+            self._resync(line, topic)
+
+    def _resync(self, line: int, topic: TopicState) -> None:
+        """Ask for a fresh subscription; its snapshot waits for the others, if others cover the topic.
+
+        Where none does, what is missed until a book's snapshot is a hole like any other.
+        """
+        own = topic.views[line]
+        if own.is_asked:
+            return
+        if topic.is_strict and not any(v.attached for other, v in topic.views.items() if other != line):
+            if any(view.held for view in topic.views.values()):
+                return  # another line is about to take over
+            if own.attached:
+                self._detach(topic, line)
+                topic.hole = (GapReason.UPDATE_ID, topic.last_time)
+        own.is_asked = topic.is_strict
+        if any(view.attached for other, view in topic.views.items() if other != line):
+            self._detach(topic, line)
+            view = topic.views[line]
+            # What comes before the venue confirms anew says nothing of what comes between.
+            view.subscribed = False
+            view.is_renewed = not topic.is_strict and topic.kind != "state"
+            self._lines[line].unstamped = [v for v in self._lines[line].unstamped if v is not view]
+        self._resyncs.append((line, topic.name))
+
+    def _diverge(self, kind: str, topic: TopicState, what: str) -> None:
+        self.counters[kind] += 1
+        self._notes.append((kind, f"{topic.name}: the lines do not agree: {what}"))
+
+    def _look_again(self) -> list[Event]:
+        """Lines that hold: whether the others have reached them."""
+        out: list[Event] = []
+        for name, line in sorted(self._holding):
+            topic = self._topics.get(name)
+            if topic is None or line not in topic.views or not topic.views[line].held:
+                self._holding.discard((name, line))
+                continue
+            first = topic.views[line].held[0]
+            place = topic.log.find(first)
+            if place is not None or self._covers(topic, line, first):
+                out += self._attach(topic, line, None if place is None else place - 1)
+        return out
+
+    @staticmethod
+    def _skipped(topic: TopicState, item: Item | None) -> int | None:
+        """How many update ids lie between the end of the log and an item; None: no count."""
+        if item is None or not topic.is_strict or topic.log.is_empty:
+            return None
+        skipped = int(item.key) - int(topic.log.at(topic.log.end)[0]) - 1
+        return skipped if skipped >= 0 else None
+
+    def _gap(
+        self, reason: GapReason, name: str | None, first: int | None, missed: int | None, *, is_open: bool = False
+    ) -> Gap:
+        prefix, _, symbol = name.rpartition(".") if name else (None, "", None)
+        gap = Gap(
+            gap_id=self._next_gap_id(),
+            reason=reason,
+            topic=prefix,
+            symbol=symbol,
+            missed=missed,
+            first_time=first,
+            last_time=None if is_open else self._now,
+            receive_time=self._now,
+        )
+        if self.holes is not None and not is_open and prefix in (None, "publicTrade"):
+            concerned = {n: t.last_trade for n, t in self._topics.items() if t.kind == "trade" and name in (None, n)}
+            self.holes.append(Hole(gap, concerned))
+        return gap
