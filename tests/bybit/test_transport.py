@@ -264,6 +264,31 @@ async def test_an_http_refusal_is_said(kind: tuple[str, str]) -> None:
         await refused(url, transport, "403" if transport == "native" else "cannot connect")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: AAAA=\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nlocation: ws://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        bytes(range(256)),
+        b"",
+    ],
+    ids=["another key", "no upgrade", "redirect", "a page", "garbage", "nothing"],
+)
+async def test_an_answer_that_is_no_handshake_is_an_error_to_try_again_after(
+    kind: tuple[str, str], answer: bytes
+) -> None:
+    transport, scheme = kind
+
+    async def behave(server: Server) -> None:
+        await server.stream.receive_some(4096)
+        await server.stream.send_all(answer)
+
+    async with serving(behave, scheme) as url:
+        await refused(url, transport, "connect", connect_timeout=0.5)
+
+
 async def test_a_server_that_never_answers_costs_the_connect_timeout(kind: tuple[str, str]) -> None:
     transport, scheme = kind
 

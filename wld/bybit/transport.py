@@ -14,8 +14,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+import h11
 import trio
 import trio_websocket
+import wsproto.utilities
 
 from wld.bybit.websocket import BinaryMessage, Handshake, HandshakeFailed, Message, WebSocket, text_frame
 from wld.config import SourceConfig
@@ -29,6 +31,8 @@ FULL_READ = 64 * 1024
 """A read of so much has company enough; the next one does not wait for more."""
 _RECORD = 16 * 1024
 """The most that one TLS record holds."""
+_UNCAUGHT = (h11.ProtocolError, wsproto.utilities.ProtocolError)
+"""What trio-websocket lets through where the server's answer to the handshake is not what it should be."""
 _QUEUE = 4096
 """Messages that wait inside trio-websocket between two reads."""
 
@@ -450,7 +454,13 @@ def trio_websocket_transport(
                     nursery.cancel_scope.cancel()
         except* trio.TooSlowError:
             raise RetryableSourceError(f"{url}: no connection within {connect_timeout:g} s") from None
-        except* (OSError, trio_websocket.HandshakeError, trio.BrokenResourceError, HandshakeFailed) as group:
+        except* (
+            OSError,
+            trio_websocket.HandshakeError,
+            trio.BrokenResourceError,
+            HandshakeFailed,
+            *_UNCAUGHT,
+        ) as group:
             raise RetryableSourceError(f"{url}: cannot connect: {_why(_first(group))}") from None
         finally:
             if stream is not None:
