@@ -331,6 +331,8 @@ def export(
     from wld.tape import show
 
     with open_engine(engine, scheduler) as map_units:
+        if map_units is not None:  # workers stand in folders of their own
+            paths, out = tuple(map(os.path.abspath, paths)), os.path.abspath(out)
         return show.export(paths, form, out, as_json=as_json, say=click.echo, map_units=map_units, **flags)
 
 

@@ -6,6 +6,7 @@ again; it reads tapes and writes into a shared folder by the paths it is given.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -52,6 +53,9 @@ def open_engine(engine: str, scheduler: str | None = None) -> Iterator[MapUnits 
     except (OSError, ValueError, TimeoutError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise WldError(f"--scheduler {scheduler}: no Dask scheduler answers there: {why[:200]}") from None
+    for name in list(logging.root.manager.loggerDict):  # what fails is said once, in one line
+        if name.partition(".")[0] in ("distributed", "asyncio", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with client:
         yield _Dask(client, scheduler).map
 
@@ -72,7 +76,7 @@ class _Dask:
         except KilledWorker as error:
             raise WldError(f"{self._scheduler}: workers died again and again over one unit: {error}") from None
         except (CancelledError, OSError) as error:
-            raise WldError(f"{self._scheduler}: the cluster went away: {error}") from None
+            raise WldError(f"{self._scheduler}: the cluster went away: {' '.join(str(error).split())}") from None
         finally:
             self._client.cancel(futures, force=True)
         return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -100,6 +101,8 @@ def evaluate(
     err = Console(stderr=True)
     quiet = as_json or not sys.stderr.isatty()
     with open_engine(engine, scheduler) as map_units, Progress(console=err, transient=True, disable=quiet) as progress:
+        if map_units is not None:  # workers stand in folders of their own
+            paths = tuple(map(os.path.abspath, paths))
         count = 0 if quiet or map_units else assessment.count_events(paths, _symbols(symbols))
         bar = progress.add_task("reading", total=count or None)
         results = assessment.assess(
