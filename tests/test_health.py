@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wld.health import FILE, Health, HealthError, folders, judge, line, read
+from wld.health import FILE, Health, HealthError, _write, folders, judge, line, read
 
 S = 1_000_000_000
 NOW = 1_790_000_000 * S
@@ -88,6 +88,16 @@ def test_a_file_that_is_none_of_ours_is_one_line(tmp_path: Path, content: bytes)
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(HealthError, match="not a health file"):
         read(tmp_path)
+
+
+def test_a_disk_without_room_for_another_file_takes_what_is_said_in_its_place(tmp_path: Path) -> None:
+    _write(tmp_path, Health(1, "running", 5, 6))
+    (tmp_path / f"{FILE}.tmp").mkdir()  # as good as a full disk: no temporary file can be made
+    sinks = {"recorder": {"error": "No space left on device " * 300}}
+    _write(tmp_path, Health(1, "running", 5, 7, sinks=sinks))
+    assert (read(tmp_path).written_time, read(tmp_path).sinks) == (7, sinks)
+    _write(tmp_path, Health(1, "failed", 5, 8))
+    assert read(tmp_path).state == "failed"
 
 
 def test_a_folder_without_a_recorder_is_one_line(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ FILE = ".wld-health.json"
 WRITE_INTERVAL_S = 5.0
 MAX_BYTES = 1 << 20
 """A health file larger than this is none of ours."""
+BLOCK = 4096
+"""The file fills whole blocks with spaces, so that it can be written again where the disk is full."""
 MIN_FREE = 256 * 1024 * 1024
 
 
@@ -207,9 +209,19 @@ class Keeper:
 
 
 def _write(folder: Path, health: Health) -> Health:
-    with contextlib.suppress(OSError):  # a full disk is told by the recorder, and by the age of this file
+    temporary = folder / f"{FILE}.tmp"
+    content = b""
+    try:
         health = msgspec.structs.replace(health, disk_free=shutil.disk_usage(folder).free)
-        temporary = folder / f"{FILE}.tmp"
-        temporary.write_bytes(msgspec.json.encode(health) + b"\n")
+        content = msgspec.json.encode(health)
+        content += b" " * (-len(content) % BLOCK)
+        temporary.write_bytes(content)
         temporary.replace(folder / FILE)
+    except OSError:
+        # A full disk has no room for another file, but the block of the one that stands can be said anew.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), (folder / FILE).open("r+b") as file:
+            file.write(content)
+            file.truncate()
     return health
