@@ -19,7 +19,6 @@ from wld.bybit.protocol import split_topics, topics_for
 from wld.config import Setting, load
 from wld.engine import assemble
 from wld.service import SinkEntry
-from wld.tables import Tables
 
 
 class Spec(msgspec.Struct):
@@ -41,8 +40,6 @@ class Spec(msgspec.Struct):
     """Seconds between two looks at the program."""
     terminal: int | None = None
     """An open terminal to draw on, which somebody else reads."""
-    by_event: bool = False
-    """The views take every batch event by event, as any sink may."""
 
 
 class Probe:
@@ -76,8 +73,6 @@ def main() -> None:
         import wld.bybit.columns
 
         wld.bybit.columns.COLUMNS_FROM = 1 << 60
-    if spec.by_event:
-        Tables.row_tickers = lambda self: None  # type: ignore[method-assign]
     out = os.dup(1)
     if spec.terminal is not None:
         os.dup2(spec.terminal, 0)
