@@ -55,6 +55,18 @@ def test_each_form_alone_is_exact(flags: int, values: list[int]) -> None:
     assert reader.at == reader.end
 
 
+@settings(deadline=None, max_examples=150)
+@given(values=VALUES.filter(len))
+@pytest.mark.parametrize("flags", [flags for flags in _FORMS if flags & codec.MAGNITUDE])
+def test_few_numbers_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
+    column = np.array(values, np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_FEW_MAGNITUDES", 1_000)
+        few = codec._form(column, flags)
+        patch.setattr(codec, "_FEW_MAGNITUDES", -1)
+        assert codec._form(column, flags) == few
+
+
 @settings(deadline=None, max_examples=60)
 @given(blocks=st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=6))
 def test_what_another_block_chose_never_changes_what_is_read_back(blocks: list[tuple[list[int], list[int]]]) -> None:

@@ -34,6 +34,8 @@ RAW, TEXTS, BYTES, PACKED, WIDE, PRICES, SIZES = range(7)
 """Column types."""
 HAS_ABSENT, MINUS, CHANGES, DELTA, ZIGZAG, MAGNITUDE = 1, 2, 4, 8, 16, 32
 """Flags of packed integers, in the order in which they are applied."""
+_least, _most = np.minimum.reduce, np.maximum.reduce
+"""Of an array that is not empty; a microsecond less than its methods, which counts where blocks are short."""
 _MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 _TOP_BITS = 2
 """Of each value, kept in its magnitude class beside the length; with 3, classes would not fit a byte."""
@@ -59,8 +61,13 @@ def _compressor(thorough: bool) -> zstandard.ZstdCompressor:
 # Integers of any length, and streams ---------------------------------------------------------------------------------
 
 
+_ONE_BYTE = tuple(bytes([value]) for value in range(128))
+
+
 def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; the top bit says that more follow."""
+    if value < 128:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -201,11 +208,13 @@ class Choices:
 
     def note(self, choice: int) -> int:
         """Remember a choice for some blocks."""
-        self._known[self._place] = [choice, _RELIED]
+        self._known[self._place] = [choice, _RELIED_SHORT if self._place == self._shared else _RELIED]
         return choice
 
 
 _RELIED = 15
+_RELIED_SHORT = 63
+"""For short columns, whose choices many symbols share: trying costs more than they do, and less is lost by a bad one."""
 _MANY = 16_384
 """Rows from which trying all forms costs little beside the rows themselves."""
 
@@ -222,7 +231,7 @@ def pack_integers(
     choices = Choices() if choices is None else choices.for_rows(len(column))
     head = b""
     absent = 0
-    if len(column) and int(column.min()) == ABSENT:
+    if len(column) and int(_least(column)) == ABSENT:
         there = column != ABSENT
         absent = HAS_ABSENT
         head = _bits(there)
@@ -269,8 +278,8 @@ _TRIED_FAST = (0, DELTA)
 def _numbers(values: IntColumn, fast: bool, choices: Choices) -> tuple[int, bytes]:
     """(flags, body) of the smallest form, chosen by the beginning of a long column, or as in the block before."""
     count = len(values)
-    if not count or int(values.min()) == int(values.max()):
-        return 0, _form(values, 0)
+    if not count or int(_least(values)) == int(_most(values)):
+        return 0, signed_varint(int(values[0]) if count else 0) + b"\1\0"
     best = choices.recall()
     if best is None:
         best = choices.note(_smallest(values, fast))
@@ -322,7 +331,7 @@ def _form(values: IntColumn, flags: int, thorough: bool = True) -> bytes:
             values = values // step
         offsets = (values << 1 ^ values >> 63).view(np.uint64)
     else:
-        base = int(values.min()) if len(values) else 0
+        base = int(_least(values)) if len(values) else 0
         if flags & MAGNITUDE:
             base = min(base, 0)
         offsets = values.view(np.uint64) - np.uint64(base & _MASK64)
@@ -342,16 +351,20 @@ def _common_divisor(offsets: _U64) -> int:
         step = math.gcd(step, int(np.gcd.reduce(rest))) if len(rest) else step
         if step == 1 or step >= 1 << 63:
             return 1
+        if len(offsets) <= _FEW:
+            return step or 1
         rest = offsets[offsets % np.uint64(step) != 0][:_FEW] if step else offsets[offsets > 0][:_FEW]
         if not len(rest):
             return step or 1
 
 
 _FEW = 256
+_FEW_MAGNITUDES = 128
+"""More are quicker in numpy (measured)."""
 
 
 def _put_planes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
-    width = (int(offsets.max()).bit_length() + 7) // 8 if len(offsets) else 0
+    width = (int(_most(offsets)).bit_length() + 7) // 8 if len(offsets) else 0
     parts.append(bytes([width]))
     raw = offsets.view(np.uint8).reshape(-1, 8)
     parts += [_stream(raw[:, i].tobytes(), thorough=thorough) for i in range(width)]
@@ -359,9 +372,17 @@ def _put_planes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
 
 def _put_magnitudes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
     """Classes of magnitude, which compress, apart from the low bits, which do not."""
+    if len(offsets) <= _FEW_MAGNITUDES:
+        parts += [_stream(content, thorough=thorough) for content in _few_magnitudes(offsets.tolist())]
+        return
     low = np.maximum(_bit_lengths(offsets) - (_TOP_BITS + 1), 0)
     classes = (low << _TOP_BITS) + (offsets >> low.astype(np.uint64)).astype(np.int64)
     parts.append(_stream(classes.astype(np.uint8).tobytes(), thorough=thorough))
+    parts.append(_stream(_low_bits(offsets, low), thorough=thorough))
+
+
+def _low_bits(offsets: _U64, low: IntColumn) -> bytes:
+    """So many low bits of each, those with the same number of them side by side, each such group in whole bytes."""
     counts = np.bincount(low, minlength=1)
     order = np.argsort(low.astype(np.uint8), kind="stable")
     groups: list[bytes] = []
@@ -373,7 +394,26 @@ def _put_magnitudes(offsets: _U64, parts: list[bytes], thorough: bool) -> None:
             at += count
             bits = np.unpackbits(group.view(np.uint8).reshape(-1, 8), axis=1, count=length, bitorder="little")
             groups.append(np.packbits(bits.reshape(-1), bitorder="little").tobytes())
-    parts.append(_stream(b"".join(groups), thorough=thorough))
+    return b"".join(groups)
+
+
+def _few_magnitudes(values: list[int]) -> tuple[bytes, bytes]:
+    """(classes, low bits) of a few numbers: integers of any length are quicker there than numpy's calls."""
+    classes = bytearray()
+    groups: dict[int, list[int]] = {}
+    for value in values:
+        length = max(value.bit_length() - (_TOP_BITS + 1), 0)
+        classes.append((length << _TOP_BITS) + (value >> length))
+        if length:
+            groups.setdefault(length, []).append(value)
+    parts: list[bytes] = []
+    for length in sorted(groups):
+        whole, shift, mask = 0, 0, (1 << length) - 1
+        for value in groups[length]:
+            whole |= (value & mask) << shift
+            shift += length
+        parts.append(whole.to_bytes((shift + 7) // 8, "little"))
+    return bytes(classes), b"".join(parts)
 
 
 def _bit_lengths(offsets: _U64) -> IntColumn:
