@@ -97,3 +97,24 @@ def test_a_flush_names_only_the_symbols_that_came() -> None:
     for one in tables:
         present = {event.symbol for _, event in tape_table.to_events(one)}
         assert set(one.symbols) == present
+
+
+def test_one_symbols_wide_value_or_text_makes_no_lists_of_the_others() -> None:
+    wide, text = 10**20, "2026-11-27T08:00:00Z"
+    events = [
+        wld.Ticker("WIDE", volume_24h=wide, receive_time=1),
+        wld.Ticker("PLAIN", volume_24h=5, receive_time=1),
+        wld.Ticker("DATED", delivery_time=text, receive_time=1),
+    ]
+    collector = tape_table.Collector()
+    collector.add_numbered(enumerate(events))
+    [whole] = collector.tables()
+    apart = {part.symbols[0]: part.columns for part in tape_table.by_symbol(whole)}
+    assert apart["WIDE"]["volume_24h"] == [wide]
+    assert apart["PLAIN"]["volume_24h"].tolist() == [5]  # type: ignore[union-attr]
+    assert apart["DATED"]["delivery_time"] == [text]
+    assert "delivery_time" not in apart["PLAIN"]
+    assert "volume_24h" not in apart["DATED"]
+    assert [event for part in tape_table.by_symbol(whole) for event in tape_table.to_events(part)] == list(
+        enumerate(events)
+    )

@@ -577,8 +577,21 @@ def by_symbol(table: Table) -> list[Table]:
             part = take(table, order[bounds[i] : bounds[i + 1]])
             part.symbols = (symbol,)
             part.columns.pop("symbol", None)
+            if table.kind not in RARE:
+                _narrow(part.columns)
             apart.append(part)
     return apart
+
+
+def _narrow(columns: dict[str, Column]) -> None:
+    """Make integers of lists that hold nothing else: what was too wide, or a text, was another symbol's."""
+    for name, column in list(columns.items()):
+        if isinstance(column, list) and name not in LEVEL_COLUMNS and not any(isinstance(v, str) for v in column):
+            own = integers(column)
+            if own is None:
+                del columns[name]
+            else:
+                columns[name] = own
 
 
 # Back to events ----------------------------------------------------------------------------------------------------
