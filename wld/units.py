@@ -10,6 +10,7 @@ INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 ABSENT = INT64_MIN
 """What numpy columns hold where an event has None."""
+_TENS: tuple[int, ...] = tuple(10**n for n in range(PLACES + 1))
 _MAX_TEXT = 48  # more than any number the venue sends; bounds the work on hostile input
 
 
@@ -32,8 +33,7 @@ def parse_fixed(text: str) -> int:
         if fraction[PLACES:].strip("0"):
             raise UnitError(f"more than {PLACES} decimal places: {text!r}")
         fraction = fraction[:PLACES]
-    scale: int = 10 ** (PLACES - len(fraction))
-    return int(whole + fraction) * scale
+    return int(whole + fraction) * _TENS[PLACES - len(fraction)]
 
 
 def parse_fixed64(text: str) -> int:

@@ -293,6 +293,8 @@ class _Read:
     def _check_tickers(self, decoded: list[Any], states: list[Topic]) -> None:
         for message, state in zip(decoded, states, strict=True):
             cs = message.cs
+            if state in self.odd:
+                continue
             if (
                 message.type not in ("snapshot", "delta")
                 or state.silent_since is not None
