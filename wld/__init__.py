@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wld.hookspecs import Sink, SinkContext, SinkSpec, Source, SourceContext, SourceSpec, hookimpl
     from wld.packed import pack_events, unpack_events
     from wld.ring import Overflow, Ring, RingStatistics, Subscription
+    from wld.tape.gathered import Gathered
     from wld.tape.reader import Tape, open_tape
     from wld.tape.retention import parse_keep
     from wld.tape.writer import TapeWriter
@@ -57,6 +58,7 @@ __all__ = [
     "Event",
     "Gap",
     "GapReason",
+    "Gathered",
     "Instrument",
     "Liquidation",
     "MarginTier",

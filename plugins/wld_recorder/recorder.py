@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from wld import Batch, ConfigError, SinkContext, Subscription, TapeError, TapeWriter, parse_keep
+from wld import ConfigError, Gathered, SinkContext, Subscription, TapeError, TapeWriter, parse_keep
 
 _log = logging.getLogger("wld.recorder")
 
@@ -17,10 +17,9 @@ FLUSH_EVENTS = 20_000
 """Flush before the interval ends once so many wait: some 50 MB of rows at the worst."""
 WAITING_EVENTS = 50_000
 """What the recorder holds before it leaves batches in the ring."""
-ROWS_AT_ONCE = 64
 BREATH_S = 0.002
-"""Events that are not columns yet are Python's work, and Python runs one thread: after so many, one pause in which the
-event loop has the interpreter for itself. Without it each second's flush delayed what came meanwhile by 20 ms."""
+"""A pause between the pieces of a flush, in which the event loop has the interpreter for itself: a flush in one piece
+delays what comes meanwhile by as long as it lasts."""
 CALM_EVENTS = 10_000
 """With more than so many to write, what counts is that they are written: no pauses."""
 DRAIN_TIMEOUT_S = 30.0
@@ -72,12 +71,13 @@ class Recorder:
             raise ConfigError(f"sinks.recorder.keep: {error}") from None
         self._config = config
         self._context = context
-        self._waiting: list[Batch] = []
+        self._waiting = Gathered()
         self._count = 0
-        self._taken: list[Batch] = []
+        self._taken: list[Gathered] = []
         """What the worker thread works on; only that thread touches it while it runs."""
         self._enough = trio.Event()
         self._room = trio.Event()
+        self._is_calm = True
         self._is_over = False
         self._refused: str | None = None
         self._seal_refused = False
@@ -124,6 +124,7 @@ class Recorder:
             depth=config.depth,
             wld_version=context.wld_version,
             seal_at_rotation=False,
+            pause=self._breathe,
         )
         try:
             for left in writer.recover():
@@ -139,7 +140,7 @@ class Recorder:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_each_interval, writer, nursery, failure)
             async for batch in batches:
-                self._waiting.append(batch)
+                self._waiting.add(batch)
                 self._count += len(batch)
                 if self._count >= FLUSH_EVENTS:
                     self._enough.set()
@@ -197,27 +198,29 @@ class Recorder:
                 return
 
     async def _write(self, writer: TapeWriter) -> None:
-        self._taken += self._waiting
-        self._waiting = []
+        self._hand_over()
         try:
             # Not abandoned on cancel: the writer belongs to one thread at a time.
             await trio.to_thread.run_sync(self._write_taken, writer)
         finally:
-            self._count = sum(map(len, self._taken)) + sum(map(len, self._waiting))
+            self._count = sum(map(len, self._taken)) + len(self._waiting)
         self._room.set()
 
+    def _hand_over(self) -> None:
+        if len(self._waiting):
+            self._taken.append(self._waiting)
+            self._waiting = Gathered()
+
+    def _breathe(self) -> None:
+        if self._is_calm:
+            time.sleep(BREATH_S)
+
     def _write_taken(self, writer: TapeWriter) -> None:
-        last = self._taken[-1].first_number + len(self._taken[-1]) - 1 if self._taken else None
-        is_calm = not self._is_over and sum(map(len, self._taken)) <= CALM_EVENTS
-        rows = 0
+        self._is_calm = not self._is_over and sum(map(len, self._taken)) <= CALM_EVENTS
+        last = self._taken[-1].next_number - 1 if self._taken else None
         while self._taken:
-            batch = self._taken[0]
-            writer.append(batch)  # given again after an error it goes on where it stopped
+            writer.append(self._taken[0])  # given again after an error it goes on where it stopped
             self._taken.pop(0)
-            rows += len(batch) if batch.tables is None else 0
-            if is_calm and rows >= ROWS_AT_ONCE:
-                rows = 0
-                time.sleep(BREATH_S)
         writer.flush()
         if last is not None:
             self._context.stored("recorder", last)
@@ -257,8 +260,7 @@ class Recorder:
         self._is_over = True
         try:
             try:
-                self._taken += self._waiting
-                self._waiting = []
+                self._hand_over()
                 self._write_taken(writer)
             finally:
                 writer.close()

@@ -175,7 +175,8 @@ def python() -> str:
         "## Words", *(line for kind in (wld.AggressorSide, wld.PositionSide, wld.TickDirection, wld.GapReason)
                        for line in _choice(kind)), "",
         "## Books", "", _docstring(wld.OrderBook), *_methods(wld.OrderBook), "",
-        "## Writing tapes", "", _docstring(wld.TapeWriter), *_call("wld.TapeWriter", wld.TapeWriter), *_methods(wld.TapeWriter), "",
+        "## Writing tapes", "", _docstring(wld.TapeWriter), *_call("wld.TapeWriter", wld.TapeWriter), *_methods(wld.TapeWriter),
+        *_call("wld.Gathered", wld.Gathered), *_methods(wld.Gathered), "",
         "## Numbers and bytes",
         *(line for f in (wld.parse_fixed, wld.format_fixed, wld.pack_events, wld.unpack_events)
           for line in _call(f"wld.{f.__name__}", f)), "",

@@ -269,7 +269,7 @@ def _put_window(
 ) -> None:
     """What is complete up to here: a block for each kind and symbol, and the checkpoints that are due."""
     drafts: list[Draft] = []
-    tables = window.tables()
+    tables = list(window.tables())
     if is_first and keeps_deltas and tables:
         moving = {symbol for whole in tables if whole.kind == layout.BOOK for symbol in whole.symbols}
         drafts += taken_over(books, min(int(whole.numbers[0]) for whole in tables), moving)

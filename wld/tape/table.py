@@ -171,6 +171,15 @@ class Collector:
         self._add[kind] = pair = numbers.append, events.append
         return pair
 
+    def take(self, other: Collector) -> None:
+        """Take all that another one has, and leave it empty."""
+        self._tables += other._tables
+        self._reads += other._reads
+        self.count += other.count - sum(len(numbers) for numbers, _ in other._rows.values())
+        for numbers, events in other._rows.values():
+            self.add_numbered(zip(numbers, events, strict=True))
+        other.clear()
+
     def add_numbered(self, numbered: Iterable[Numbered]) -> None:
         """Take events with their numbers."""
         for number, event in numbered:
@@ -186,13 +195,14 @@ class Collector:
         """The events of a rare kind."""
         return self._rows.get(kind, ((), ()))[1]
 
-    def tables(self) -> list[Table]:
-        """Everything taken, one table a kind, each by ring number."""
+    def tables(self) -> Iterator[Table]:
+        """Everything taken, one table a kind, each by ring number; each made when it is asked for."""
         by_kind: dict[int, list[Table]] = {}
         loose = [from_events(kind, *rows) for kind, rows in self._rows.items() if rows[0]]
         for table in (*self._tables, *loose, *from_reads(self._reads)):
             by_kind.setdefault(table.kind, []).append(table)
-        return [in_order(concat(tables)) for tables in by_kind.values()]
+        for tables in by_kind.values():
+            yield in_order(concat(tables))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
@@ -23,12 +23,13 @@ from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
 from wld.tape.columns import Choices
+from wld.tape.gathered import Gathered
 from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
 from wld.tape.seal import BlockFile, Sealed, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment, sealed_twin
-from wld.tape.table import Collector
+from wld.tape.table import Collector, Table
 from wld.units import SCALE
 
 _MINUTE_NS = 60_000_000_000
@@ -52,7 +53,8 @@ class TapeWriter:
 
     Guaranteed: what `flush` returned for survives a kill of the process, what `sync` returned for survives power
     loss. Segments change exactly where receive time enters a new `rotate_minutes` interval since the epoch. Ring
-    numbers are kept where they rise, else continued from the last.
+    numbers are kept where they rise, else continued from the last. `pause` is called between the pieces of a flush, so
+    that a writer in a thread of its own can let others have the interpreter.
 
     Raises:
         TapeLocked: another writer holds the folder.
@@ -70,6 +72,7 @@ class TapeWriter:
         depth: str = "delta",
         wld_version: str = "0.1.0",
         seal_at_rotation: bool = True,
+        pause: Callable[[], None] | None = None,
     ) -> None:
         if depth not in ("delta", "snapshot"):
             raise TapeError(f'depth: expected "delta" or "snapshot", got "{depth}"')
@@ -89,6 +92,7 @@ class TapeWriter:
         self._sync_interval_s = sync_interval_s
         self._synced_at = time.monotonic()
         self._seal_at_rotation = seal_at_rotation
+        self._pause = pause
         self._journal: BlockFile | None = None
         self._slot: int | None = None
         self._next_number = 0
@@ -115,13 +119,16 @@ class TapeWriter:
         """The open journal."""
         return self._journal.path if self._journal else None
 
-    def append(self, batch: Batch | Iterable[Event]) -> None:
+    def append(self, batch: Batch | Gathered | Iterable[Event]) -> None:
         """Take events into the buffer, rotating where receive time enters a new interval.
 
         Raises:
             TapeError: a flush or rotation on the way failed; the buffer is kept, and the same batch given again
                 goes on where it stopped.
         """
+        if isinstance(batch, Gathered):
+            self._append_gathered(batch)
+            return
         taken = self._taken if batch is self._interrupted else 0
         self._interrupted, self._taken = batch, taken
         number = max(batch.first_number + taken if isinstance(batch, Batch) else 0, self._next_number)
@@ -131,11 +138,37 @@ class TapeWriter:
                 self._next_number = self._buffer.add_columns(batch.tables, number)
             else:
                 self._next_number = self._buffer.add_rows(batch, number)
-            if self._buffer.count >= BUFFER_EVENTS:
-                self.flush()
+            self._flush_if_full()
         elif not (taken and isinstance(batch, Sequence) and taken == len(batch)):
             self._append_each(batch, taken, number)
         self._interrupted = None
+
+    def _append_gathered(self, gathered: Gathered) -> None:
+        if len(gathered) and not gathered.rest and self._is_ready_for(gathered):
+            if self._buffer.count and self._buffer.count + len(gathered) > BUFFER_EVENTS:
+                self.flush()  # where the disk refuses, the events stay with the caller
+            self._buffer.take(gathered.collector)
+            self._next_number = gathered.next_number
+            return
+        gathered.take_apart()
+        while gathered.rest:
+            number, event = gathered.rest[0]
+            self._append_one(event, max(number, self._next_number))
+            gathered.rest.popleft()
+            self._flush_if_full()
+
+    def _is_ready_for(self, gathered: Gathered) -> bool:
+        """Whether all of it goes into one segment as it is; the segment is open then."""
+        if self.depth != "delta" or gathered.first_number < self._next_number:
+            return False
+        first, last = (t // self._interval for t in (gathered.first_receive_time, gathered.last_receive_time))
+        if first == last and (self._slot is None or first > self._slot):
+            self._rotate(first)
+        if self._slot is None or last > self._slot:
+            return False
+        if self._journal is None:
+            self._open_journal(gathered.first_receive_time)
+        return True
 
     def _is_plain(self, batch: Sequence[Event]) -> bool:
         """Whether all of it goes into the open journal as it is."""
@@ -146,18 +179,24 @@ class TapeWriter:
 
     def _append_each(self, batch: Iterable[Event], taken: int, number: int) -> None:
         for event in islice(batch, taken, None):
-            slot = event.receive_time // self._interval
-            if self._slot is None or slot > self._slot:
-                self._rotate(slot)
-            if self._journal is None:
-                self._open_journal(event.receive_time)
-            if self.depth == "snapshot" and isinstance(event, BookDelta | BookSnapshot):
-                event = self._as_snapshot(event)
-            number = self._buffer.add_rows((event,), number)
-            self._next_number = number
+            self._append_one(event, number)
+            number = self._next_number
             self._taken += 1
-            if self._buffer.count >= BUFFER_EVENTS:
-                self.flush()
+            self._flush_if_full()
+
+    def _append_one(self, event: Event, number: int) -> None:
+        slot = event.receive_time // self._interval
+        if self._slot is None or slot > self._slot:
+            self._rotate(slot)
+        if self._journal is None:
+            self._open_journal(event.receive_time)
+        if self.depth == "snapshot" and isinstance(event, BookDelta | BookSnapshot):
+            event = self._as_snapshot(event)
+        self._next_number = self._buffer.add_rows((event,), number)
+
+    def _flush_if_full(self) -> None:
+        if self._buffer.count >= BUFFER_EVENTS:
+            self.flush()
 
     def _as_snapshot(self, event: BookSnapshot | BookDelta) -> BookSnapshot | BookDelta:
         book = self._books.setdefault((event.symbol, event.depth), OrderBook(event.symbol))
@@ -181,7 +220,7 @@ class TapeWriter:
                 raise TapeError(f"{self.data_dir}: closed")
             for instrument in self._buffer.events_of(layout.INSTRUMENT):
                 self._instruments[instrument.symbol] = instrument
-            drafts = rows.encode_tables(self._buffer.tables(), pack=False)
+            drafts = rows.encode_tables(self._in_pieces(self._buffer.tables()), pack=False)
             before = self._journal.end
             try:
                 self._journal.put(drafts)
@@ -192,6 +231,14 @@ class TapeWriter:
             self._buffer.clear()
         if time.monotonic() - self._synced_at >= self._sync_interval_s:
             self.sync()
+
+    def _in_pieces(self, tables: Iterator[Table]) -> Iterator[Table]:
+        for table in tables:
+            if self._pause:
+                self._pause()
+            yield table
+            if self._pause:
+                self._pause()
 
     def sync(self) -> None:
         """Put what was flushed onto the disk. Raises: TapeError."""
