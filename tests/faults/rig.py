@@ -130,7 +130,7 @@ class Rig:
     async def quiesce(self) -> None:
         """The market stands still, and what the exchange said of it has arrived."""
         self.stand_still()
-        for client in self.exchange.clients.values():
+        for client in list(self.exchange.clients.values()):  # one may leave meanwhile
             with trio.move_on_after(2):
                 while client.frames.statistics().current_buffer_used:  # noqa: ASYNC110
                     await trio.sleep(0.01)
