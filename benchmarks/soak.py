@@ -95,17 +95,6 @@ LEGS = (
 STEADY = Leg("steady", 1.0, 1, symbols=MANY, rate=0.6, is_steady=True)
 
 
-def _stand_still(exchange: Exchange) -> None:
-    """No more trading, so that nothing is on its way when the engine is told to end; snapshots and pongs go on."""
-    market = exchange.market
-
-    def advance(to_ms: int) -> list[Any]:
-        market.skip_to(to_ms)
-        return []
-
-    market.advance = advance  # type: ignore[method-assign]
-
-
 class Spool:
     """A sent log on disk."""
 
@@ -310,7 +299,7 @@ class Soak:
                     proxy.restore()
                 exchange.inject("clear")
                 if self.leg.is_steady:
-                    _stand_still(exchange)
+                    exchange.market.is_still = True  # nothing is on its way when the engine is told to end
                 await self._settle()
                 self.market_hours = (exchange.market.now_ms - begun) / 3_600_000
                 await self.engine.end(signal.SIGTERM)

@@ -20,7 +20,6 @@ from wld.clock import ReceiveClock
 from wld.config import SourceConfig
 from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
 from wld.exchange.accounting import Balance, balance
-from wld.exchange.publication import Message
 from wld.exchange.server import Exchange
 from wld.service import Service, SinkEntry
 
@@ -119,13 +118,7 @@ class Rig:
 
     def stand_still(self) -> None:
         """The market does nothing more: what is left is snapshots and pongs."""
-        market = self.exchange.market
-
-        def advance(to_ms: int) -> list[Message]:
-            market.skip_to(to_ms)
-            return []
-
-        market.advance = advance  # type: ignore[method-assign]
+        self.exchange.market.is_still = True
 
     async def quiesce(self) -> None:
         """The market stands still, and what the exchange said of it has arrived."""

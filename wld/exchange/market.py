@@ -80,6 +80,8 @@ class Market:
         if not 0 < rate <= 1_000:
             raise ConfigError(f"rate: expected a number above 0 and at most 1000, got {rate!r}")
         self.wanted: set[str] | None = None
+        self.is_still = False
+        """Whether time passes without trading: `advance` brings nothing then, snapshots are to be had all the same."""
         self.now_ms = start_ms - start_ms % STEP_MS
         self._seed = seed
         self._rate = rate
@@ -189,6 +191,8 @@ class Market:
         Time moves on a grid of 10 ms; a part of a step waits for the rest. Going backwards does nothing.
         """
         messages: list[Message] = []
+        if self.is_still:
+            self.skip_to(to_ms)
         while self.now_ms + STEP_MS <= to_ms:
             self.now_ms += STEP_MS
             self._step(self.now_ms, messages)
