@@ -23,58 +23,30 @@ from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder, Sides, Topic
 from wld.bybit.deltas import read_deltas
 from wld.bybit.levels import EDGE, KnownLevels, Levels, Places, Slow, find_levels, is_tail
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
-from wld.bybit.messages import MAX_ID
-from wld.bybit.ticker_columns import NoColumn, TickerChanges, lay_out, merge
-from wld.bybit.trade_ids import BLOCK_IDS
+from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, counts, times
+from wld.bybit.ticker_columns import TickerChanges, merge, odd_tickers
+from wld.bybit.trade_columns import (
+    keep_liquidations,
+    keep_trades,
+    liquidation_columns,
+    odd_liquidations,
+    odd_trades,
+    trade_columns,
+)
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import Event
-from wld.tables import (
-    BLOCK_TRADE,
-    BUY,
-    DIRECTION_SHIFT,
-    DIRECTIONS,
-    RPI,
-    RPI_KNOWN,
-    Columns,
-    Tables,
-)
-from wld.units import ABSENT, INT64_MAX
+from wld.tables import Columns, Tables
+from wld.units import ABSENT
 
 COLUMNS_FROM = 24
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
 DELTAS_FROM = 200
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
-_ODD_READS = 64
-"""A topic with numbers that no column takes is left to the rows for so many reads."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
 _SNAPSHOT = b'"snapshot"'
 _UNUSUAL_READS = 64
 """So many reads book messages are decoded one by one, after some that are not written as usual."""
-_MAX_MS = INT64_MAX // 1_000_000
-
-
-_SIDE_FLAG = {"Buy": BUY, "Sell": 0}
-_IS_LONG = {"Buy": 1, "Sell": 0}
-_RPI_FLAG = {None: 0, False: RPI_KNOWN, True: RPI_KNOWN | RPI}
-_DIRECTION_FLAG: dict[str | None, int] = {
-    None: 0, "": 0, **{d.value: i << DIRECTION_SHIFT for i, d in enumerate(DIRECTIONS) if d is not None},
-}  # fmt: skip
-_TRADE_FLAGS = {
-    (side, direction, rpi, is_block): _SIDE_FLAG[side] | _DIRECTION_FLAG[direction] | _RPI_FLAG[rpi] | is_block * BLOCK_TRADE
-    for side in _SIDE_FLAG for direction in _DIRECTION_FLAG for rpi in _RPI_FLAG for is_block in (False, True)
-}  # fmt: skip
-
-
-class _Strange(Exception):
-    """This read is for the rows."""
-
-
-class _Again(Exception):
-    """These topics are for the rows; decode the read again without them."""
-
-    def __init__(self, topics: set[Topic]) -> None:
-        self.topics = topics
 
 
 class ColumnDecoder:
@@ -99,7 +71,7 @@ class ColumnDecoder:
         if len(messages) >= COLUMNS_FROM and not self._market.has_pending_gap:
             try:
                 return self._columns(messages, max(receive_time, self._market.time))
-            except _Strange:
+            except Strange:
                 pass
         events: list[Event] = []
         for message in messages:
@@ -111,14 +83,14 @@ class ColumnDecoder:
         for _ in range(_TRIES):
             try:
                 batch = read.decode()
-            except _Again as again:
+            except Again as again:
                 read.odd |= again.topics
                 for topic in again.topics:
                     topic.goes_by_rows = max(topic.goes_by_rows, 2)
                 continue
             self.reads += 1
             return batch
-        raise _Strange
+        raise Strange
 
     def place(self, topic: Topic) -> int:
         """The topic's symbol in the table of symbols, entered there if it is new."""
@@ -190,7 +162,7 @@ class _Read:
         messages = self._messages
         types = set(map(type, messages))
         if BinaryMessage in types:
-            raise _Strange
+            raise Strange
         self._has_text = str in types
         try:
             kinds = bytearray([message[10] for message in messages])  # type: ignore[misc]  # text: see below
@@ -204,13 +176,13 @@ class _Read:
             try:
                 self._decode_kinds(self._kinds())  # a letter in the tenth place by accident
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                raise _Strange from None
+                raise Strange from None
 
     def _kinds(self) -> bytearray:
         """The first letter of each message's topic, wherever it stands."""
         kinds = list(map(kind_of, self._messages))
         if None in kinds:
-            raise _Strange
+            raise Strange
         return bytearray(kinds)  # type: ignore[arg-type]  # no None: see above
 
     def _decode_kinds(self, kinds: bytearray) -> None:
@@ -229,7 +201,7 @@ class _Read:
         try:
             states = [topics[message.topic] for message in decoded]
         except KeyError:
-            raise _Strange from None
+            raise Strange from None
         self._decoded[kind] = (at, decoded, states)
 
     def _plain(self, kind: int) -> tuple[list[int], list[Any], list[Topic]]:
@@ -253,58 +225,14 @@ class _Read:
                     if message.type != "delta" or message.data.s != state.symbol:
                         self._is_odd(state)
             elif kind == TRADES:
-                self._check_trades(decoded, states)
+                self.odd |= odd_trades(decoded, states)
             elif kind == TICKERS:
-                self._check_tickers(decoded, states)
+                self.odd |= odd_tickers(decoded, states)
             else:
-                self._check_liquidations(decoded, states)
-
-    def _check_liquidations(self, decoded: list[Any], states: list[Topic]) -> None:
-        seen: set[tuple[Topic, int | None]] = set()
-        for message, state in zip(decoded, states, strict=True):
-            symbol, ts = state.symbol, message.ts
-            if any(item.s != symbol or item.S not in _IS_LONG for item in message.data):
-                self._is_odd(state)
-            elif ts is not None and ((state, ts) in seen or any(push[0] == ts for push in state.pushes)):
-                self._is_odd(state)  # perhaps delivered twice: the rows compare
-            seen.add((state, ts))
+                self.odd |= odd_liquidations(decoded, states)
 
     def _is_odd(self, topic: Topic) -> None:
         self.odd.add(topic)
-
-    def _check_trades(self, decoded: list[Any], states: list[Topic]) -> None:
-        odd = self.odd
-        items_of: dict[Topic, list[Any]] = {}
-        for message, state in zip(decoded, states, strict=True):
-            items_of.setdefault(state, []).extend(message.data)
-        for state, items in items_of.items():
-            ids = [item.i for item in items]
-            unique = set(ids)
-            if (
-                len(unique) != len(ids)
-                or not unique.isdisjoint(state.recent)
-                or (bool(ids) and state.older.meets(ids, min([item.T for item in items]) * 1_000_000))
-                or "" in unique
-                or max(map(len, ids), default=0) > MAX_ID
-                or [item.s for item in items].count(state.symbol) != len(items)
-            ):
-                odd.add(state)
-
-    def _check_tickers(self, decoded: list[Any], states: list[Topic]) -> None:
-        for message, state in zip(decoded, states, strict=True):
-            cs = message.cs
-            if state in self.odd:
-                continue
-            if (
-                message.type not in ("snapshot", "delta")
-                or state.silent_since is not None
-                or message.data.get("symbol") != state.symbol
-                or (cs is not None and not 0 <= cs <= INT64_MAX)
-            ):
-                self._is_odd(state)
-            elif state.ticker_columns is None and not lay_out(state):
-                state.goes_by_rows = _ODD_READS
-                self._is_odd(state)
 
     # -- all of it
 
@@ -314,18 +242,16 @@ class _Read:
         trade_items = [item for message in trades[1] for item in message.data]
         liquidation_items = [item for message in liquidations[1] for item in message.data]
         single = [text for item in trade_items + liquidation_items for text in (item.p, item.v)]
-        try:
-            changes = TickerChanges(tickers[1], tickers[2])
-        except NoColumn as no:
-            no.topic.goes_by_rows = _ODD_READS
-            raise _Again({no.topic}) from None
+        changes = TickerChanges(tickers[1], tickers[2])
         books, values = self._numbers(single, changes.texts)
         if not (books.at or trades[0] or tickers[0] or liquidations[0]):
-            raise _Strange
+            raise Strange
         items = len(single)
-        made_trades = self._trades(trades, trade_items, values)
-        made_liquidations = self._liquidations(liquidations, liquidation_items, values[2 * len(trade_items) : items])
-        ticker_times = _times([message.ts for message in tickers[1]])
+        made_trades = trade_columns(trades[1], trades[2], trade_items, values)
+        made_liquidations = liquidation_columns(
+            liquidations[1], liquidations[2], liquidation_items, values[2 * len(trade_items) : items]
+        )
+        ticker_times = times([message.ts for message in tickers[1]])
         made_books = None
         if books.at:
             lasts = self._continue(books)
@@ -336,7 +262,8 @@ class _Read:
                 sequence = int(books.sequence[i])
                 topic.last_update = int(books.update_id[i])
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
-        self._commit(trades, liquidations, made_liquidations)
+        keep_trades(trades[1], trades[2], self._time)
+        keep_liquidations(liquidations[1], liquidations[2], made_liquidations, self._time)
         made_tickers = None
         if tickers[0]:
             made_tickers = merge(tickers[1], tickers[2], changes, values[items:], ticker_times, self._time)
@@ -353,13 +280,13 @@ class _Read:
             try:
                 tail += b'"' + '""'.join(texts).encode("ascii") + b'"'
             except UnicodeEncodeError:
-                raise _Strange from None
+                raise Strange from None
         singles = len(single) + len(texts)
         try:
             found = self._usual_books(tail, singles) if self._delta_places else None
             strings, books, places = found or self._any_books(tail, singles)
         except ValueError:
-            raise _Strange from None
+            raise Strange from None
         start, end = strings.start[places.tail :], strings.end[places.tail :]
         count = len(places.start)
         if count:
@@ -372,10 +299,10 @@ class _Read:
             owners = self._owners()
             topics |= {owners[i] for i in (bad[bad >= count] - count).tolist()}
             for topic in topics:
-                topic.goes_by_rows = _ODD_READS
-            raise _Again(topics)
+                topic.goes_by_rows = ODD_READS
+            raise Again(topics)
         if len(values) and int(values[: count + len(single)].min(initial=0)) < 0:
-            raise _Strange
+            raise Strange
         books.levels = Levels(np.ascontiguousarray(values[0:count:2]), values[1:count:2], places.counts)
         return books, values[count:]
 
@@ -412,11 +339,11 @@ class _Read:
             return None
         tail_at = found.places.tail
         if len(strings.start) - tail_at != singles or not is_tail(strings, tail_at, sum(lengths), len(tail)):
-            raise _Strange
+            raise Strange
         try:
             topics = [self._market.topics[name] for name in found.topics]
         except KeyError:
-            raise _Strange from None
+            raise Strange from None
         if self._delta_topics is None:
             self._delta_topics = topics, found.which
             odd = {topic for topic in topics if topic.goes_by_rows or topic.kind != BOOK}
@@ -424,9 +351,9 @@ class _Read:
                 if topic.place < 0:
                     self._decoder.place(topic)
             if odd:
-                raise _Again(odd)
-        if int(found.sent_ms.max()) > _MAX_MS or int(found.event_ms.max()) > _MAX_MS:
-            raise _Strange
+                raise Again(odd)
+        if int(found.sent_ms.max()) > MAX_MS or int(found.event_ms.max()) > MAX_MS:
+            raise Strange
         books = _Books(
             at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
             found.sent_ms * 1_000_000,
@@ -439,7 +366,7 @@ class _Read:
         try:
             self._decode_kind(BOOK, at)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise _Strange from None
+            raise Strange from None
         self._find_odd()
 
     def _any_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places]:
@@ -448,18 +375,18 @@ class _Read:
         fragments = [raw for message in decoded for raw in (message.data.b, message.data.a)]
         found = find_levels(b"".join((EDGE, *fragments, EDGE)), tail, singles, len(fragments))
         if found is None:
-            raise _Strange
+            raise Strange
         place: dict[Topic, int] = {}
         which = np.array([place.setdefault(state, len(place)) for state in states], np.int64)
         books = _Books(
-            at, list(place), which, _counts([message.data.u for message in decoded]),
-            _counts([message.data.seq for message in decoded]), _times([message.cts for message in decoded]),
-            _times([message.ts for message in decoded]),
+            at, list(place), which, counts([message.data.u for message in decoded]),
+            counts([message.data.seq for message in decoded]), times([message.cts for message in decoded]),
+            times([message.ts for message in decoded]),
         )  # fmt: skip
         return found[0], books, found[1]
 
     def _continue(self, books: _Books) -> list[int]:
-        """Each book's last message. Raises: _Again for books that these messages do not simply continue."""
+        """Each book's last message. Raises: Again for books that these messages do not simply continue."""
         topics, update_id, sequence = books.topics, books.update_id, books.sequence
         n = len(update_id)
         if len(topics) == 1:
@@ -478,49 +405,12 @@ class _Read:
         sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
         odd = (update_id != before + 1) | (before < 1) | ((sequence < sequence_before) & (sequence != ABSENT))
         if odd.any():
-            raise _Again({topics[i] for i in books.which[order][odd].tolist()})
+            raise Again({topics[i] for i in books.which[order][odd].tolist()})
         lasts = np.append(firsts[1:], n) - 1
         return [n - 1] if len(topics) == 1 else order[lasts].tolist()
 
-    def _trades(self, found: tuple[list[int], list[Any], list[Topic]], items: list[Any], pairs: Ints) -> Columns | None:
-        _, decoded, states = found
-        if not items:
-            return None
-        lengths = [len(message.data) for message in decoded]
-        flags = _TRADE_FLAGS
-        try:
-            flags_of = [flags[item.S, item.L, item.RPI, item.BT] for item in items]
-        except KeyError:
-            raise _Again({state for m, state in zip(decoded, states, strict=True) if _is_unknown_word(m)}) from None
-        return {
-            "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
-            "price": pairs[0 : 2 * len(items) : 2],
-            "size": pairs[1 : 2 * len(items) : 2],
-            "event_time": _times([item.T for item in items]),
-            "sequence": _counts([item.seq for item in items]),
-            "sent_time": np.repeat(_times([message.ts for message in decoded]), lengths),
-            "flags": np.array(flags_of, np.int64),
-            "trade_id": [item.i for item in items],
-        }
-
-    def _liquidations(
-        self, found: tuple[list[int], list[Any], list[Topic]], items: list[Any], pairs: Ints
-    ) -> Columns | None:
-        _, decoded, states = found
-        if not items:
-            return None
-        lengths = [len(message.data) for message in decoded]
-        return {
-            "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
-            "is_long": np.array([_IS_LONG[item.S] for item in items], np.int64),
-            "size": pairs[1::2],
-            "bankruptcy_price": pairs[0::2],
-            "event_time": _times([item.T for item in items]),
-            "sent_time": np.repeat(_times([message.ts for message in decoded]), lengths),
-        }
-
     def _settle(self, books: _Books) -> Slow:
-        """Bring the books' sides up to date. Raises: _Again for books that cross, everything as it was before."""
+        """Bring the books' sides up to date. Raises: Again for books that cross, everything as it was before."""
         topics = books.topics
         slow = self._decoder._cells.unknown([topic.sides for topic in topics], books.which, books.levels)
         log: list[tuple[set[int], int, bool]] = []
@@ -563,35 +453,8 @@ class _Read:
                     live.add(price)
             for sides in touched:
                 sides.set_best()
-            raise _Again(crossed)
+            raise Again(crossed)
         return slow
-
-    def _commit(
-        self,
-        trades: tuple[list[int], list[Any], list[Topic]],
-        liquidations: tuple[list[int], list[Any], list[Topic]],
-        made: Columns | None,
-    ) -> None:
-        now = self._time
-        for message, state in zip(trades[1], trades[2], strict=True):
-            data = message.data
-            state.recent.update([item.i for item in data])
-            if data:
-                last = data[-1]
-                state.last_trade = (last.i, last.T * 1_000_000)
-                state.newest = max(state.newest, max([item.T for item in data]) * 1_000_000)
-            if len(state.recent) >= BLOCK_IDS:
-                state.forget_old_trades()
-            state.awaiting, state.last_time = False, now
-        at = 0
-        names = ("size", "bankruptcy_price")
-        sizes, prices = ([] if made is None else made[name].tolist() for name in names)
-        for message, state in zip(liquidations[1], liquidations[2], strict=True):
-            state.awaiting, state.last_time = False, now
-            content = [(item.T, item.S == "Buy", sizes[at + i], prices[at + i]) for i, item in enumerate(message.data)]
-            at += len(content)
-            if message.ts is not None and content:
-                state.pushes.append((message.ts, tuple(content)))
 
     def _assemble(self, *kinds: tuple[list[int], Columns | None, list[int] | None]) -> Batch:
         """Number everything in the order of the wire, with the odd messages decoded by rows in their places."""
@@ -637,32 +500,3 @@ class _Read:
                 rows=[(int(starts[i]) + j, event) for i, events in by_rows for j, event in enumerate(events)],
             )
         )
-
-
-def _is_unknown_word(message: Any) -> bool:
-    return any(item.S not in _SIDE_FLAG or item.L not in _DIRECTION_FLAG for item in message.data)
-
-
-def _counts(values: list[int | None]) -> Ints:
-    """Counts of the venue (ids, sequences), `ABSENT` for None. Raises: _Strange where one is out of range."""
-    try:
-        column = np.array(values, np.int64)
-        if len(column) and column.min() < 0:
-            raise _Strange
-        return column
-    except TypeError:
-        if any(value is not None and not 0 <= value <= INT64_MAX for value in values):
-            raise _Strange from None
-        return np.array([ABSENT if value is None else value for value in values], np.int64)
-    except OverflowError:
-        raise _Strange from None
-
-
-def _times(values: list[int | None]) -> Ints:
-    """Milliseconds to nanoseconds. Raises: _Strange where one is no time."""
-    column = _counts(values)
-    if len(column) and column.max() > _MAX_MS:
-        raise _Strange
-    if len(column) and column.min() < 0:
-        return np.where(column == ABSENT, ABSENT, np.where(column == ABSENT, 0, column) * 1_000_000)
-    return column * 1_000_000

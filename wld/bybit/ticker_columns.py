@@ -10,6 +10,7 @@ import numpy as np
 from wld.bybit.decimals import Ints
 from wld.bybit.decoder import Topic
 from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER
+from wld.bybit.plain import ODD_READS, Again
 from wld.errors import UnitError
 from wld.events import TickDirection
 from wld.tables import DIRECTIONS, TICKER_NUMBERS, TICKER_PLACE, Columns
@@ -21,18 +22,36 @@ _DIRECTION_PLACE = len(TICKER_NUMBERS)
 _SEQUENCE, _SENT, _RECEIVED = (TICKER_PLACE[name] for name in ("sequence", "sent_time", "receive_time"))
 
 
-class NoColumn(Exception):
-    """This topic's tickers are for the rows."""
+def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
+    """Topics with a message that is not to be taken as it is, or with numbers that no column takes."""
+    odd: set[Topic] = set()
+    for message, state in zip(decoded, states, strict=True):
+        cs = message.cs
+        if state in odd or state.goes_by_rows:
+            continue
+        if (
+            message.type not in ("snapshot", "delta")
+            or state.silent_since is not None
+            or message.data.get("symbol") != state.symbol
+            or (cs is not None and not 0 <= cs <= INT64_MAX)
+        ):
+            odd.add(state)
+        elif state.ticker_columns is None and not lay_out(state):
+            state.goes_by_rows = ODD_READS
+            odd.add(state)
+    return odd
 
-    def __init__(self, topic: Topic) -> None:
-        self.topic = topic
+
+def _no_column(topic: Topic) -> Again:
+    topic.goes_by_rows = ODD_READS
+    return Again({topic})
 
 
 class TickerChanges:
     """The fields that ticker messages carry: decimals as texts for the common pass, the others converted."""
 
     def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
-        """Raises: NoColumn where a field is odd, or a text that columns do not hold."""
+        """Raises: Again where a field is odd, or a text that columns do not hold."""
         self.texts: list[str] = []
         self.places: list[int] = []
         """Of each text, its field's."""
@@ -49,7 +68,7 @@ class TickerChanges:
                     if key in TICKER_OTHER and text != "":
                         others.append(self._other(key, text, topic))
                 elif type(text) is not str:
-                    raise NoColumn(topic)
+                    raise _no_column(topic)
                 elif text:
                     texts.append(text)
                     places.append(place)
@@ -60,15 +79,15 @@ class TickerChanges:
     def _other(key: str, text: Any, topic: Topic) -> tuple[int, int]:
         name, convert = TICKER_OTHER[key]
         if type(text) is not str:
-            raise NoColumn(topic)
+            raise _no_column(topic)
         try:
             value = convert(text)
         except (UnitError, ValueError):
-            raise NoColumn(topic) from None
+            raise _no_column(topic) from None
         if isinstance(value, TickDirection):
             return _DIRECTION_PLACE, _DIRECTION_CODE[value]
         if not isinstance(value, int):
-            raise NoColumn(topic)
+            raise _no_column(topic)
         return TICKER_PLACE[name], value
 
 

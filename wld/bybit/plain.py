@@ -1,0 +1,49 @@
+"""Owns what the rooms of columns say of messages that are not plain, and counts and times as columns. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wld.bybit.decimals import Ints
+from wld.bybit.decoder import Topic
+from wld.units import ABSENT, INT64_MAX
+
+ODD_READS = 64
+"""A topic with numbers that no column takes is left to the rows for so many reads."""
+MAX_MS = INT64_MAX // 1_000_000
+
+
+class Strange(Exception):
+    """This read is for the rows."""
+
+
+class Again(Exception):
+    """These topics are for the rows; decode the read again without them."""
+
+    def __init__(self, topics: set[Topic]) -> None:
+        self.topics = topics
+
+
+def counts(values: list[int | None]) -> Ints:
+    """Counts of the venue (ids, sequences), `ABSENT` for None. Raises: Strange where one is out of range."""
+    try:
+        column = np.array(values, np.int64)
+        if len(column) and column.min() < 0:
+            raise Strange
+        return column
+    except TypeError:
+        if any(value is not None and not 0 <= value <= INT64_MAX for value in values):
+            raise Strange from None
+        return np.array([ABSENT if value is None else value for value in values], np.int64)
+    except OverflowError:
+        raise Strange from None
+
+
+def times(values: list[int | None]) -> Ints:
+    """Milliseconds to nanoseconds. Raises: Strange where one is no time."""
+    column = counts(values)
+    if len(column) and column.max() > MAX_MS:
+        raise Strange
+    if len(column) and column.min() < 0:
+        return np.where(column == ABSENT, ABSENT, np.where(column == ABSENT, 0, column) * 1_000_000)
+    return column * 1_000_000
