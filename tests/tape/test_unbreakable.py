@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import wld
 from wld.tape import layout, rows
 from wld.tape.recovery import recover
+from wld.tape.seal import is_event
 from wld.tape.segment import Segment
 from wld.tape.verify import verify
 
@@ -103,6 +104,23 @@ def check_flips(path: Path, events: list[wld.Event], bits: Iterator[tuple[int, i
 
 def test_a_journal_cut_anywhere_gives_whole_blocks_and_no_wrong_event(tmp_path: Path) -> None:
     check_cut_journal(tmp_path, mixed(2))
+
+
+def test_what_a_kill_leaves_of_a_flush_never_hides_a_gap_nor_claims_a_repair(tmp_path: Path) -> None:
+    repairs = [wld.Repair(n, recovered=1, remaining=0, receive_time=T0) for n in (0, 1)]
+    back = trade(90)
+    events = [*mixed(1)[1:], trade(7), *mixed(8), repairs[0], back, repairs[1]]
+    path = write(tmp_path, events, seal=False, flush_every=len(events))
+    content = path.read_bytes()
+    blocks = Segment(path).headers(is_event)
+    assert len(blocks) > 2
+    for block in blocks:
+        path.write_bytes(content[: block.end + 5])
+        found = read_until_damage(path)[0]
+        last = max(map(events.index, found))
+        assert all(event in found for event in events[:last] if isinstance(event, wld.Gap))
+        assert repairs[1] not in found or back in found
+    assert found == events
 
 
 def test_a_sealed_file_cut_anywhere_says_so(tmp_path: Path) -> None:

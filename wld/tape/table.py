@@ -195,6 +195,10 @@ class Collector:
         """The events of a rare kind."""
         return self._rows.get(kind, ((), ()))[1]
 
+    def first_number_of(self, kind: int) -> int | None:
+        """The lowest ring number of a rare kind's events; None where there are none."""
+        return min(self._rows.get(kind, ((), ()))[0], default=None)
+
     def tables(self) -> Iterator[Table]:
         """Everything taken, one table a kind, each by ring number; each made when it is asked for."""
         by_kind: dict[int, list[Table]] = {}

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from wld.batch import Batch
@@ -29,7 +30,7 @@ from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
 from wld.tape.seal import BlockFile, Sealed, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment, sealed_twin
-from wld.tape.table import Collector, Table
+from wld.tape.table import Collector, Table, cut
 from wld.units import SCALE
 
 _MINUTE_NS = 60_000_000_000
@@ -233,10 +234,22 @@ class TapeWriter:
             self.sync()
 
     def _in_pieces(self, tables: Iterator[Table]) -> Iterator[Table]:
+        """Tables cut so that whatever blocks a kill leaves of a flush tell the truth.
+
+        Blocks are written by first ring number. What follows a Gap begins behind it, so it is never there without the
+        Gap; each Repair begins behind the trades that it speaks of.
+        """
+        gap = self._buffer.first_number_of(layout.GAP)
         for table in tables:
             if self._pause:
                 self._pause()
-            yield table
+            if table.kind == layout.REPAIR:
+                cuts = list(range(1, len(table)))
+            else:
+                cuts = [] if gap is None else [int(np.searchsorted(table.numbers, gap))]
+            for start, end in pairwise((0, *cuts, len(table))):
+                if start < end:
+                    yield cut(table, start, end)
             if self._pause:
                 self._pause()
 
