@@ -37,6 +37,14 @@ class Mix(Struct, frozen=True):
     """Sizes with three decimals that hardly repeat, so that no cache of texts helps anybody."""
     long: bool = False
     """Sizes of 19 digits, as many as fit, with eight decimals."""
+    snapshots: float = 0.0
+    """Of the books' messages."""
+    wide: bool = False
+    """Tickers with a volume and a turnover beyond 64 bits at 1e-8, as coins of a thousandth of a cent have."""
+    texts: bool = False
+    """Tickers of dated futures: a delivery time, a phase, no funding."""
+    together: bool = False
+    """Two liquidation messages of each push time."""
     name: str = "B{:03d}USDT"
     """Of the symbol with a number."""
     seed: int = 7
@@ -58,6 +66,8 @@ class _Symbol:
         self.big = luck.choice([1.0, 1.0, 30.0, 4_000.0])
         self.size = self._long if mix.long else self._unique if mix.unique else self._plain
         self.interest = luck.uniform(1e6, 1e9)
+        self.mix = mix
+        self.pushed = 0
 
     def _plain(self) -> str:
         return f"{max(0.1, self.luck.lognormvariate(6.0, 1.5)):.1f}"
@@ -87,6 +97,8 @@ class _Symbol:
 
     def delta(self, ms: int) -> bytes:
         luck = self.luck
+        if self.mix.snapshots and luck.random() < self.mix.snapshots:
+            return self.snapshot(ms)
         changed: tuple[dict[int, str], dict[int, str]] = ({}, {})
         count = max(1, round(luck.gauss(self.levels - 0.4, self.levels / 4)))
         bids = (count + luck.getrandbits(1)) // 2
@@ -136,6 +148,15 @@ class _Symbol:
             "ask1Price": self.price(self.mid + 1), "ask1Size": self.size(), "nextFundingTime": "1790006400000",
             "tickDirection": "PlusTick", "price24hPcnt": f"{luck.gauss(0, 0.02):.6f}",
         }  # fmt: skip
+        if self.mix.wide:
+            fields |= {"turnover24h": f"{self.interest * 7e4:.4f}", "volume24h": f"{self.interest * 3e4:.1f}"}
+        if self.mix.texts:
+            fields |= {
+                "deliveryTime": "2026-11-27T08:00:00Z",
+                "curPreListingPhase": "",
+                "fundingRate": "",
+                "nextFundingTime": "",
+            }
         if kind == "delta":
             fields = {key: fields[key] for key in luck.sample(list(fields), luck.randint(3, 8))}
         text = ",".join(f'"{key}":"{value}"' for key, value in fields.items())
@@ -145,6 +166,8 @@ class _Symbol:
         ).encode()
 
     def liquidation(self, ms: int) -> bytes:
+        if self.mix.together:
+            ms, self.pushed = self.pushed or ms, 0 if self.pushed else ms
         side = self.luck.choice(("Buy", "Sell"))
         return (
             f'{{"topic":"allLiquidation.{self.name}","type":"snapshot","ts":{ms + 400},"data":[{{"T":{ms},'

@@ -23,6 +23,11 @@ MIXES: dict[str, Mix] = {
     "a cascade: half liquidations": Mix(books=0.3, trades=0.15, tickers=0.05),
     "one level a delta": Mix(levels=1),
     "50 levels a delta": Mix(levels=50),
+    "8 symbols": Mix(symbols=8),
+    "8 symbols, snapshots in mid-stream (5 % of book messages)": Mix(symbols=8, snapshots=0.05),
+    "tickers only, volumes beyond 64 bits": Mix(books=0.0, trades=0.0, tickers=1.0, wide=True),
+    "tickers only, with texts": Mix(books=0.0, trades=0.0, tickers=1.0, texts=True),
+    "half liquidations, two of a push time": Mix(books=0.3, trades=0.15, tickers=0.05, together=True),
     "20 symbols of long names": Mix(symbols=20, name="10000000ELONGATED{:02d}USDT"),
 }
 

@@ -21,7 +21,7 @@ from wld.bybit.decoder import STRICT_DEPTH
 from wld.bybit.protocol import BybitProtocol, topics_for
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.config import TOPICS
-from wld.events import BookDelta, Event, Gap, GapReason, Ticker, Trade
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Ticker, Trade
 
 SYMBOLS = ("WLDUSDT", "1000PEPEUSDT", "BTC-27NOV26", "AUSDT")
 
@@ -140,12 +140,12 @@ class Exchange:
         value = luck.randint(low, high)
         return f"{value // 10}.{value % 10}"
 
-    def size(self) -> str:
-        return "0" if self.luck.random() < 0.3 else self.number(1, 10**6)
+    def size(self, gone: float = 0.3) -> str:
+        return "0" if self.luck.random() < gone else self.number(1, 10**6)
 
-    def levels(self, low: int, high: int) -> list[Any]:
+    def levels(self, low: int, high: int, gone: float) -> list[Any]:
         luck = self.luck
-        found: list[Any] = [[self.number(low, high), self.size()] for _ in range(luck.choice([0, 0, 1, 2, 3, 8]))]
+        found: list[Any] = [[self.number(low, high), self.size(gone)] for _ in range(luck.choice([0, 0, 1, 2, 3, 8]))]
         if luck.random() < self.trouble * 0.02:
             found.append(luck.choice([["1"], ["1", "2", "3"], [], 5, None, ["1", 2], {"1": "2"}, [["1", "2"]], "1"]))
         return found
@@ -154,13 +154,14 @@ class Exchange:
         luck = self.luck
         kind = "delta"
         update = self.update.get(symbol, 0) + 1
-        if symbol not in self.update or luck.random() < 0.03:
-            kind, update = "snapshot", luck.choice([update, 1, luck.randint(1, 1000)])
+        if symbol not in self.update or luck.random() < 0.06:
+            kind, update = "snapshot", luck.choice([update, 1, *[luck.randint(2, 1000) for _ in range(4)]])
         elif luck.random() < self.trouble * 0.05:
             update += luck.choice([1, 2, -1, -5, 10**20])
         self.update[symbol] = update if update < 10**10 else self.update[symbol]
         middle = luck.randint(20, 40) if luck.random() < 0.3 else 30
-        data = {"s": symbol, "b": self.levels(1, middle), "a": self.levels(middle + 1, 60), "u": update}
+        gone = 0.3 if kind == "delta" or luck.random() < 0.1 else 0.0
+        data = {"s": symbol, "b": self.levels(1, middle, gone), "a": self.levels(middle + 1, 60, gone), "u": update}
         if luck.random() < 0.9:
             data["seq"] = 10**11 + update - (luck.random() < self.trouble * 0.03) * 10**6
         return self.outer(f"orderbook.50.{symbol}", kind, data, cts=frames.T0 - 1)
@@ -344,6 +345,69 @@ def test_a_level_that_goes_and_comes_back_in_one_read_is_not_forgotten() -> None
     pair.read([frames.book(45, [], [("0.95", "1")]).encode(), frames.book(46, [("0.96", "1")]).encode()], 4 * S)
 
 
+def book(update_id: int, kind: str, bids: list[Any], asks: list[Any], symbol: str = "WLDUSDT") -> bytes:
+    data = {"s": symbol, "b": bids, "a": asks, "u": update_id, "seq": 10**12 + update_id}
+    message = {"topic": f"orderbook.50.{symbol}", "type": kind, "ts": 5, "data": data, "cts": 4}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def test_snapshots_in_mid_stream_stay_columns_and_begin_the_book_anew() -> None:
+    pair = Pair()
+    plain(pair)
+    other = "AUSDT"
+    low, high = [["1.0", "5"], ["0.9", "7"]], [["1.1", "5"], ["1.4", "1"]]
+    pair.read(
+        [
+            book(41, "delta", [["1.0", "2"], ["0.8", "1"]], []),
+            book(9000, "snapshot", low, high, other),  # the first of its topic
+            book(500, "snapshot", [["2.0", "1"]], [["2.5", "1"], ["2.1", "3"]]),  # far from what was before
+            book(501, "delta", [["2.0", "0"], ["2.05", "1"]], [["1.1", "0"]]),
+            book(9001, "delta", [["1.05", "1"]], [], other),
+            book(30, "snapshot", low, high),  # update ids may go back
+            book(40, "snapshot", low, []),
+            book(41, "delta", [["0.9", "0"]], [["1.01", "1"]]),
+        ],
+        3 * S,
+    )
+    tables = pair.batches[-1].tables
+    assert tables is not None
+    assert tables.rows == []
+    assert tables.books is not None
+    assert tables.books["is_snapshot"].tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
+    pair.read([book(42, "delta", [["0.9", "1"]], [["1.0", "0"]]), book(9002, "delta", [], [], other)], 4 * S)
+    assert pair.batches[-1].tables is not None
+    assert pair.batches[-1].tables.rows == []
+
+
+@pytest.mark.parametrize(
+    ("update_id", "bids", "asks"),
+    [
+        pytest.param(1, [["1.0", "1"]], [["1.1", "1"]], id="a restart"),
+        pytest.param(60, [["1.0", "1"], ["1.0", "0"]], [["1.1", "1"]], id="a level of no size"),
+        pytest.param(60, [["1.2", "1"]], [["1.1", "1"]], id="crossed"),
+        pytest.param(60, [], [], id="empty"),
+        pytest.param(60, [["2000000", "1"]], [["2000001", "1"]], id="prices beyond the cache's"),
+    ],
+)
+def test_odd_snapshots_mean_what_they_mean_by_rows(update_id: int, bids: list[Any], asks: list[Any]) -> None:
+    pair = Pair()
+    plain(pair)
+    after = [book(update_id + i, "delta", [["0.5", str(i)]], [["1.3", "0"]]) for i in range(1, 4)]
+    pair.read([book(41, "delta", [["0.7", "1"]], []), book(update_id, "snapshot", bids, asks), *after], 3 * S)
+    for now in range(4, 8):
+        pair.read([book(update_id + now, "delta", [["1.05", str(now % 2)]], []), book(41, "delta", [], [])], now * S)
+
+
+def test_a_snapshot_tells_what_was_lost_before_it() -> None:
+    pair = Pair()
+    plain(pair)
+    pair.silence("orderbook.50.WLDUSDT")
+    events = pair.read([book(90, "snapshot", [["1.0", "1"]], []), book(91, "delta", [], [])], 3 * S)
+    assert [type(event) for event in events] == [Gap, BookSnapshot, BookDelta]
+    events = pair.read([book(93, "delta", [], []), book(94, "delta", [], []), book(95, "snapshot", [], [])], 4 * S)
+    assert [type(event) for event in events] == [Gap, Gap, BookSnapshot]
+
+
 def test_1024_trades_and_a_second_delivery() -> None:
     pair = Pair()
     full = frames.trades(*(frames.trade(i) for i in range(1024))).encode()
@@ -385,4 +449,5 @@ def test_real_messages() -> None:
         pair = Pair("orderbook.500.XRPUSDT")
         for i in range(0, 50, size):
             assert len(pair.read(lines[i : i + size], (i + 1) * S)) == len(lines[i : i + size])
-        assert bool(pair.batches) == (size < 50)  # the whole of a topic goes by rows where its snapshot comes
+        assert all(batch.tables is not None and not batch.tables.rows for batch in pair.batches)
+        assert pair.batches

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from wld.batch import Batch
@@ -108,12 +109,14 @@ class _Books(Struct):
     at: list[int]
     """Places in the read."""
     topics: list[Topic]
+    """A topic may be here several times in a row: with each snapshot its book begins anew (`_begin_anew`)."""
     which: Ints
     """Into `topics`."""
     update_id: Ints
     sequence: Ints
     event_time: Ints
     sent_time: Ints
+    is_snapshot: npt.NDArray[np.bool_]
     levels: Levels = Levels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def columns(self) -> Columns:
@@ -121,7 +124,7 @@ class _Books(Struct):
         places, depths = np.array([(topic.place, topic.depth) for topic in self.topics], np.int64).T
         return {
             "symbol": places[self.which],
-            "is_snapshot": np.zeros(len(self.which), np.int64),
+            "is_snapshot": self.is_snapshot.astype(np.int64),
             "depth": depths[self.which],
             "update_id": self.update_id,
             "sequence": self.sequence,
@@ -222,7 +225,7 @@ class _Read:
                     self._decoder.place(state)
             if kind == BOOK:
                 for message, state in zip(decoded, states, strict=True):
-                    if message.type != "delta" or message.data.s != state.symbol:
+                    if message.type not in ("delta", "snapshot") or message.data.s != state.symbol:
                         self._is_odd(state)
             elif kind == TRADES:
                 self.odd |= odd_trades(decoded, states)
@@ -256,12 +259,14 @@ class _Read:
         if books.at:
             lasts = self._continue(books)
             made_books = books.columns()
-            self._decoder._cells.learn(self._settle(books))
+            slow, sides = self._settle(books)
             # From here on nothing fails: the state moves on.
-            for topic, i in zip(books.topics, lasts, strict=True):
+            self._decoder._cells.learn(slow)
+            for topic, i, its_sides in zip(books.topics, lasts, sides, strict=True):
                 sequence = int(books.sequence[i])
                 topic.last_update = int(books.update_id[i])
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
+                topic.sides, topic.awaiting = its_sides, False
         keep_trades(trades[1], trades[2], self._time)
         keep_liquidations(liquidations[1], liquidations[2], made_liquidations, self._time)
         made_tickers = None
@@ -356,7 +361,7 @@ class _Read:
             raise Strange
         books = _Books(
             at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
-            found.sent_ms * 1_000_000,
+            found.sent_ms * 1_000_000, np.zeros(len(found.which), np.bool_),
         )  # fmt: skip
         return strings, books, found.places
 
@@ -381,13 +386,15 @@ class _Read:
         books = _Books(
             at, list(place), which, counts([message.data.u for message in decoded]),
             counts([message.data.seq for message in decoded]), times([message.cts for message in decoded]),
-            times([message.ts for message in decoded]),
+            times([message.ts for message in decoded]), np.array([m.type == "snapshot" for m in decoded], np.bool_),
         )  # fmt: skip
         return found[0], books, found[1]
 
     def _continue(self, books: _Books) -> list[int]:
         """Each book's last message. Raises: Again for books that these messages do not simply continue."""
-        topics, update_id, sequence = books.topics, books.update_id, books.sequence
+        if books.is_snapshot.any():
+            _begin_anew(books)
+        topics, update_id, sequence, is_snapshot = books.topics, books.update_id, books.sequence, books.is_snapshot
         n = len(update_id)
         if len(topics) == 1:
             order: Any = slice(None)
@@ -395,7 +402,7 @@ class _Read:
         else:
             order = np.argsort(books.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64), kind="stable")
             firsts = np.searchsorted(books.which[order], np.arange(len(topics)))
-            update_id, sequence = update_id[order], sequence[order]
+            update_id, sequence, is_snapshot = update_id[order], sequence[order], is_snapshot[order]
         before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
         before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
         is_ready = [not topic.awaiting and topic.depth >= STRICT_DEPTH for topic in topics]
@@ -404,19 +411,28 @@ class _Read:
         ]
         sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
         odd = (update_id != before + 1) | (before < 1) | ((sequence < sequence_before) & (sequence != ABSENT))
+        odd &= ~is_snapshot
         if odd.any():
             raise Again({topics[i] for i in books.which[order][odd].tolist()})
         lasts = np.append(firsts[1:], n) - 1
         return [n - 1] if len(topics) == 1 else order[lasts].tolist()
 
-    def _settle(self, books: _Books) -> Slow:
-        """Bring the books' sides up to date. Raises: Again for books that cross, everything as it was before."""
+    def _settle(self, books: _Books) -> tuple[Slow, list[Sides]]:
+        """Bring the books' sides up to date; (levels to learn, each of `books.topics`' sides).
+
+        Raises: Again for books that cross, everything as it was before.
+        """
         topics = books.topics
-        slow = self._decoder._cells.unknown([topic.sides for topic in topics], books.which, books.levels)
+        sides_of = [topic.sides for topic in topics]
+        snapshots = np.flatnonzero(books.is_snapshot)
+        if len(snapshots):
+            for place, sides in zip(books.which[snapshots].tolist(), _fresh_sides(books, snapshots), strict=True):
+                sides_of[place] = sides
+        slow = self._decoder._cells.unknown(sides_of, books.which, books.levels, snapshots)
         log: list[tuple[set[int], int, bool]] = []
         touched: set[Sides] = set()
         crossed: set[Topic] = set()
-        event, topic, sides, suspect = -1, topics[0], topics[0].sides, False
+        event, topic, sides, suspect = -1, topics[0], sides_of[0], False
         for price, fragment, is_gone, place in zip(
             slow.price.tolist(), slow.fragment.tolist(), slow.is_gone.tolist(),
             books.which[slow.fragment >> 1].tolist(), strict=True,
@@ -425,8 +441,7 @@ class _Read:
                 if suspect and sides.is_crossed():
                     crossed.add(topic)
                 event, suspect = fragment >> 1, False
-                topic = topics[place]
-                sides = topic.sides
+                topic, sides = topics[place], sides_of[place]
                 touched.add(sides)
             live = sides.asks if fragment & 1 else sides.bids
             if is_gone:
@@ -454,7 +469,7 @@ class _Read:
             for sides in touched:
                 sides.set_best()
             raise Again(crossed)
-        return slow
+        return slow, sides_of
 
     def _assemble(self, *kinds: tuple[list[int], Columns | None, list[int] | None]) -> Batch:
         """Number everything in the order of the wire, with the odd messages decoded by rows in their places."""
@@ -500,3 +515,49 @@ class _Read:
                 rows=[(int(starts[i]) + j, event) for i, events in by_rows for j, event in enumerate(events)],
             )
         )
+
+
+def _begin_anew(books: _Books) -> None:
+    """Make an entry of `topics` for each stretch of a topic's messages that a snapshot begins.
+
+    Raises: Again for topics in which a snapshot means more than a book: that it restarted, or what was lost before.
+    """
+    rows = np.flatnonzero(books.is_snapshot)
+    told: set[Topic] = set()
+    for place, update_id in zip(books.which[rows].tolist(), books.update_id[rows].tolist(), strict=True):
+        topic = books.topics[place]
+        if update_id == 1 or topic.silent_since is not None or topic.dropped:
+            told.add(topic)
+    if told:
+        raise Again(told)
+    order = np.argsort(books.which, kind="stable")
+    which = books.which[order]
+    begins = books.is_snapshot[order]
+    begins[0] = True
+    begins[1:] |= which[1:] != which[:-1]
+    books.topics = [books.topics[place] for place in which[begins].tolist()]
+    books.which = np.empty_like(which)
+    books.which[order] = np.cumsum(begins) - 1
+
+
+def _fresh_sides(books: _Books, snapshots: Ints) -> list[Sides]:
+    """The sides of books that are these messages and nothing more. Raises: Again for those with a level that is gone,
+    and those that cross."""
+    made: list[Sides] = []
+    odd: set[Topic] = set()
+    price, size, counts = books.levels.price, books.levels.size, books.levels.counts
+    ends = np.cumsum(counts)
+    middles = ends[2 * snapshots]
+    for place, start, middle, end in zip(
+        books.which[snapshots].tolist(), (middles - counts[2 * snapshots]).tolist(), middles.tolist(),
+        ends[2 * snapshots + 1].tolist(), strict=True,
+    ):  # fmt: skip
+        sides = Sides()
+        sides.bids, sides.asks = set(price[start:middle].tolist()), set(price[middle:end].tolist())
+        sides.set_best()
+        if sides.best_bid >= sides.best_ask or not size[start:end].all():
+            odd.add(books.topics[place])
+        made.append(sides)
+    if odd:
+        raise Again(odd)
+    return made

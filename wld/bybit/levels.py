@@ -149,15 +149,18 @@ class KnownLevels:
     def _cells(pair: Ints) -> Ints:
         return ((pair.view(np.uint64) * _MIX) >> _CELL_SHIFT).view(np.int64)
 
-    def unknown(self, sides: Sequence[Sides], which: Ints, levels: Levels) -> Slow:
+    def unknown(self, sides: Sequence[Sides], which: Ints, levels: Levels, fresh: Ints) -> Slow:
         """The levels that the cache cannot vouch for: unknown ones, removals, and what follows a removal.
 
-        `which` of the sides each message's levels are of.
+        `which` of the sides each message's levels are of. `fresh` messages are snapshots, of sides that hold their
+        levels and nothing else.
         """
         if self._next_owner % _OWNERS + 2 * len(sides) >= _OWNERS:
             self._next_owner += _OWNERS - self._next_owner % _OWNERS
             self._pair.fill(-1)
         generation = self._next_owner // _OWNERS
+        for place in which[fresh].tolist():
+            self._name(sides[place])
         for one in sides:
             if one.owner is None or one.owner // _OWNERS != generation:
                 self._adopt(one)
@@ -176,6 +179,11 @@ class KnownLevels:
         pair |= levels.price
         cell = self._cells(pair)
         is_gone = levels.size == 0
+        if len(fresh):
+            is_fresh = np.zeros(len(which), np.bool_)
+            is_fresh[fresh] = True
+            new = np.repeat(np.repeat(is_fresh, 2), levels.counts) & (levels.price >> _PRICE_BITS == 0)
+            self._pair[cell[new]] = pair[new]
         unknown = self._pair.take(cell) != pair
         has_large = len(pair) > 0 and int(levels.price.max()) >> _PRICE_BITS > 0
         if has_large:
@@ -211,13 +219,18 @@ class KnownLevels:
         news[order] = ~repeated
         return news
 
-    def _adopt(self, sides: Sides) -> None:
-        """Give a book's state a name, and learn its levels."""
+    def _name(self, sides: Sides) -> int:
+        """Give a book's state a name; what stands of it in the pairs."""
         sides.owner = self._next_owner
         self._next_owner += 2
         sides.gone.clear()
+        return sides.owner % _OWNERS
+
+    def _adopt(self, sides: Sides) -> None:
+        """Give a book's state a name, and learn its levels."""
+        name = self._name(sides)
         price = np.array([*sides.bids, *sides.asks], np.int64)
-        owner = np.full(len(price), sides.owner % _OWNERS, np.int64)
+        owner = np.full(len(price), name, np.int64)
         owner[len(sides.bids) :] += 1
         pair = (owner << _PRICE_BITS | price)[price >> _PRICE_BITS == 0]
         self._pair[self._cells(pair)] = pair
