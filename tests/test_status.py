@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ import pytest
 import trio.testing
 
 import wld
+from tests.columns import as_read
 from wld import engine
 from wld.config import Setting, load
 from wld.logs import JsonFormatter, TextFormatter
 from wld.ring import Ring
 from wld.status import Status
-from wld.testing import make_book_delta, make_gap, make_ticker, make_trade
+from wld.testing import make_book_delta, make_book_snapshot, make_gap, make_ticker, make_trade
 
 MS = 1_000_000
 
 
-async def counted(events: list[wld.Event], **more: Any) -> Status:
+async def counted(events: Sequence[wld.Event], **more: Any) -> Status:
     """A Status that has seen these events."""
     ring = Ring()
     status = Status(ring, 60.0, **more)
@@ -53,6 +55,13 @@ async def test_the_line_says_events_rates_lag_gaps_drops_ring_depth_source_and_t
     assert "| source json=3 |" in text
     assert text.endswith("| recorder tape=x.bin.open bytes=4096")
     assert "\n" not in text
+
+
+async def test_columns_are_counted_as_rows_are() -> None:
+    events = [make_trade(), make_book_snapshot(), make_book_delta(), make_book_delta(), make_ticker()]
+    counts = [(await counted(batch)).totals for batch in (events, as_read(events, ("WLDUSDT",)))]
+    assert counts[0] == counts[1]
+    assert counts[0]["book_snapshot"] == 1
 
 
 async def test_a_quiet_minute_says_so() -> None:

@@ -84,7 +84,9 @@ class Status:
                 if columns is not None:
                     counts[kind] += len(columns["number"])
             if tables.books is not None:
-                counts["book_delta"] += len(tables.books["number"])  # snapshots come as rows
+                snapshots = int(tables.books["is_snapshot"].sum())
+                deltas = len(tables.books["number"]) - snapshots
+                counts.update({kind: n for kind, n in (("book_snapshot", snapshots), ("book_delta", deltas)) if n})
             if tables.trades is not None:
                 sent = tables.trades["sent_time"]
                 counts["trade"] += len(sent)
