@@ -20,7 +20,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,11 +31,13 @@ from typing import Any
 
 import trio
 from msgspec import Struct
+from soak_program import GROWTH, SEGMENT_S, STEP_S, Engine, growth, held, rest, slope, until
 
 import wld
 from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
 from wld.exchange.accounting import Balance, balance
 from wld.exchange.server import Exchange
+from wld.tape.recovery import recover
 from wld.tape.segment import Segment
 
 SPEED = 40
@@ -45,6 +46,8 @@ HOLD_S = 5
 STEP_MS = 200
 MOST_QUEUED = 2_000
 """Frames that wait for a client before the market holds still: well below what a client is cut off at."""
+MOST_GROWTH_MB = 0.05
+"""A minute, of a steady soak, that growth may be beyond twice its error."""
 PATH = "/v5/public/linear"
 SETTINGS = {
     # Told by the engine's clock, which runs fast.
@@ -130,106 +133,6 @@ class Front:
         await min(self.proxies, key=lambda proxy: proxy.connections).serve(client)
 
 
-class Engine:
-    """The program, life after life, and what it says of itself."""
-
-    def __init__(self, folder: Path, arguments: Sequence[str], speed: int) -> None:
-        self._folder = folder
-        self._arguments = arguments
-        self._control: dict[str, int] = {
-            "begun": time.monotonic_ns(), "wall": time.time_ns(), "speed": speed, "offset": 0, "names_fail_until": 0,
-            "slow_disk_until": 0,
-        }  # fmt: skip
-        self.process: trio.Process | None = None
-        self.gauges: list[dict[str, Any]] = []
-        """One a second, of every life."""
-        self.statuses: list[int] = []
-        self.words: list[str] = []
-        """Lines that no program should say."""
-        self.said: Counter[str] = Counter()
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def set(self, **asked: int) -> None:
-        """Change the control file, and tell the engine."""
-        self._control.update(asked)
-        path = self._folder / "control.tmp"
-        path.write_text(json.dumps(self._control))
-        path.replace(self._folder / "control.json")
-        if self.process is not None:
-            self.process.send_signal(signal.SIGUSR1)
-
-    def move_clock(self, seconds: int) -> None:
-        """Set its wall clock forward, or back."""
-        self.set(offset=self._control["offset"] + seconds * 1_000_000_000)
-
-    async def start(self, nursery: trio.Nursery) -> None:
-        """Start a life; returns when it has its first data."""
-        self.set()
-        program = [sys.executable, str(Path(__file__).with_name("soak_engine.py")), str(self._folder / "control.json")]
-        self.process = await trio.lowlevel.open_process(
-            [*program, *self._arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        seen = len(self.gauges)
-        nursery.start_soon(self._listen, self.process)
-        nursery.start_soon(self._hear_words, self.process)
-        with trio.fail_after(120):
-            while len(self.gauges) <= seen or not self.gauges[-1]["lines"]:
-                if self.process.returncode is not None:
-                    raise RuntimeError(f"the engine ended with {self.process.returncode}: {self.words[-5:]}")
-                await trio.sleep(0.1)
-
-    async def end(self, *signals: signal.Signals) -> None:
-        """End this life."""
-        assert self.process is not None
-        for number in signals:
-            self.process.send_signal(number)
-            await trio.sleep(0.3)
-        with trio.fail_after(120):
-            status = await self.process.wait()
-        if signal.SIGKILL not in signals:
-            self.statuses.append(status)
-
-    async def _listen(self, process: trio.Process) -> None:
-        assert process.stdout is not None
-        rest = b""
-        async for piece in process.stdout:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                self.gauges.append({"pid": process.pid, **json.loads(line), **_from_outside(process.pid)})
-
-    async def _hear_words(self, process: trio.Process) -> None:
-        assert process.stderr is not None
-        rest = b""
-        log = (self._folder / "words.log").open("ab")
-        async for piece in process.stderr:
-            log.write(piece)
-            log.flush()
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                text = line.decode(errors="replace")
-                self.said[" ".join(text.split()[1:4])] += 1
-                if not text.startswith("20") or " ERROR " in text:
-                    self.words.append(text)
-        if rest:
-            self.words.append(rest.decode(errors="replace"))
-
-
-def _from_outside(pid: int) -> dict[str, float]:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        return {
-            "memory_mb": int(status.split("VmRSS:")[1].split()[0]) / 1024,
-            "handles": len(os.listdir(f"/proc/{pid}/fd")),
-            "own_mb": int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024,
-        }
-    except (OSError, IndexError):
-        return {}  # it has ended meanwhile
-
-
 class Soak:
     """One leg."""
 
@@ -274,6 +177,7 @@ class Soak:
             }  # fmt: skip
             if self.leg.is_steady:
                 del settings["sinks.recorder.keep"]
+                settings["sinks.recorder.rotate_minutes"] = SEGMENT_S // 60
             self.engine = Engine(self._folder, [
                 "--sinks", "recorder", "--symbols", ",".join(self.leg.symbols), "--data-dir", str(self._tapes),
                 "--source", f"ws://localhost:{front.port}{PATH}", "--log-level", "warning", "--set", "drain_timeout=60",
@@ -282,19 +186,16 @@ class Soak:
             async with trio.open_nursery() as running:
                 running.start_soon(self._race, exchange)
                 await self.engine.start(running)
-                with trio.move_on_after(10):
-                    while self.engine.gauges[-1]["lines"] < self.leg.connections:  # noqa: ASYNC110
-                        await trio.sleep(0.1)
+                await until(lambda: self.engine.lines >= self.leg.connections, 10)
                 self._are_lines_up = True
                 begun = exchange.market.now_ms
                 keeping = trio.CancelScope()
                 running.start_soon(self._keep_tapes, keeping)
                 if not self.leg.is_steady:
                     running.start_soon(self._trouble, exchange, proxies, running)
-                await trio.sleep(self.seconds)
+                await rest(self.seconds)
                 self._is_over = True
-                while self._busy:  # noqa: ASYNC110 - each fault ends by itself
-                    await trio.sleep(0.1)
+                await until(lambda: not self._busy, 300)
                 for proxy in proxies:
                     proxy.restore()
                 exchange.inject("clear")
@@ -304,6 +205,9 @@ class Soak:
                 self.market_hours = (exchange.market.now_ms - begun) / 3_600_000
                 await self.engine.end(signal.SIGTERM)
                 keeping.cancel()
+            recover(
+                self._tapes
+            )  # as the next start would, should it have been stopped for longer than a drain may last
             self._keep_now()
             self.deleted = self.sealed - len(list(self._tapes.glob("*.bin")))
             nursery.cancel_scope.cancel()
@@ -320,10 +224,12 @@ class Soak:
             await trio.sleep(STEP_MS / 1000)
             for message in market.advance(market.now_ms + STEP_MS):
                 exchange._misbehaviour.publish(message)
-        began, market_began = trio.current_time(), market.now_ms
+        seen, due = trio.current_time(), float(market.now_ms)
         while not self._is_over:
             await trio.lowlevel.checkpoint()
-            due = market_began + (trio.current_time() - began) * 1000 * SPEED
+            now = trio.current_time()
+            due += min(now - seen, STEP_S) * 1000 * SPEED  # time that it was stopped for does not count
+            seen = now
             # The quickest client sets the pace; one that is stalled for long is cut off, as in life.
             queued = [c.frames.statistics().current_buffer_used for c in exchange.clients.values()]
             if min(queued, default=0) < MOST_QUEUED and market.now_ms + STEP_MS <= due:
@@ -334,22 +240,22 @@ class Soak:
 
     async def _settle(self) -> None:
         """Every line up, and everything that was sent has come."""
-        with trio.move_on_after(30):
-            while self.engine.gauges[-1]["lines"] < self.leg.connections:  # noqa: ASYNC110
-                await trio.sleep(0.2)
-        with trio.move_on_after(60):
-            seen = -100
-            while (now := self.engine.gauges[-1]["source"]["messages"]) - seen > 10:  # pongs go on
-                seen = now
-                await trio.sleep(2.5)
-        await trio.sleep(HOLD_S + 1)
+        await until(lambda: self.engine.lines >= self.leg.connections, 30)
+        seen = -100
+        for _ in range(24):
+            now = self.engine.gauges[-1]["source"]["messages"]
+            if now - seen <= 10:  # pongs go on
+                break
+            seen = now
+            await rest(2.5)
+        await rest(HOLD_S + 1)
 
     # -- the faults
 
     async def _trouble(self, exchange: Exchange, proxies: list[FaultProxy], nursery: trio.Nursery) -> None:
-        await trio.sleep(1)
+        await rest(1)
         while not self._is_over:
-            await trio.sleep(self._luck.uniform(0.5, 3.5))
+            await rest(self._luck.uniform(0.5, 3.5))
             kinds = [PROXY_FAULTS, EXCHANGE_FAULTS, HOST_FAULTS] + [ENDS] * self.leg.is_killed
             fault = self._luck.choice(self._luck.choices(kinds, (4, 4, 1, 1)[: len(kinds)])[0])
             self.faults[fault] += 1
@@ -381,13 +287,13 @@ class Soak:
             proxy.half_open()
         elif fault == "drip":
             proxy.drip(self._luck.choice((5_000, 50_000, 500_000)))
-            await trio.sleep(self._luck.uniform(0.2, 2))
+            await rest(self._luck.uniform(0.2, 2))
             proxy.drip(None)
         else:
             for each in proxies[: self._luck.randint(1, 2)]:
                 each.refuse(True)
                 each.reset_all()
-            await trio.sleep(self._luck.uniform(0.2, 2))
+            await rest(self._luck.uniform(0.2, 2))
             for each in proxies:
                 each.refuse(False)
 
@@ -397,7 +303,7 @@ class Soak:
             return
         self._busy.add(symbol)
         exchange.inject(f"delist:{symbol}")
-        await trio.sleep(self._luck.uniform(0.2, 3))
+        await rest(self._luck.uniform(0.2, 3))
         exchange.inject(f"list:{symbol}")
         self._busy.discard(symbol)
 
@@ -407,7 +313,7 @@ class Soak:
         now = time.monotonic_ns()
         if fault == "stopped":
             engine.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
-            await trio.sleep(luck.choice((0.3, 2, 6)))
+            await rest(luck.choice((0.3, 2, 6)))
             engine.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
         elif fault == "disk_full":
             await self._limit(resource.RLIMIT_FSIZE, 0, luck.uniform(0.5, 4))
@@ -425,13 +331,13 @@ class Soak:
             # Put right again before this life ends: what a clock does between two lives is another matter.
             seconds = luck.choice((1, 45, 900)) * (1 if fault == "clock_forward" else -1)
             engine.move_clock(seconds)
-            await trio.sleep(luck.uniform(0.5, 3))
+            await rest(luck.uniform(0.5, 3))
             engine.move_clock(-seconds)
 
     async def _limit(self, kind: int, soft: int, seconds: float) -> None:
         before = resource.prlimit(self.engine.pid, kind)
         resource.prlimit(self.engine.pid, kind, (soft, before[1]))
-        await trio.sleep(seconds)
+        await rest(seconds)
         resource.prlimit(self.engine.pid, kind, before)
 
     async def _end(self, fault: str, nursery: trio.Nursery) -> None:
@@ -440,7 +346,7 @@ class Soak:
             await self.engine.end(signal.SIGKILL)
         else:
             await self.engine.end(*[signal.SIGTERM] * (2 if fault == "SIGTERM_twice" else 1))
-        await trio.sleep(self._luck.uniform(0, 2))
+        await rest(self._luck.uniform(0, 2))
         await self.engine.start(nursery)
         self._busy.discard(fault)
 
@@ -468,20 +374,6 @@ class Soak:
 
     # -- the verdict
 
-    def growth(self) -> dict[str, tuple[float, float]]:
-        """(typical of the second quarter, typical of the last) of each figure; starting up is left out."""
-        gauges = [g for g in self.engine.gauges if "memory_mb" in g]
-        quarter = max(1, len(gauges) // 4)
-        early, late = gauges[quarter : 2 * quarter], gauges[-quarter:]
-        return {name: (middle([g[name] for g in early]), middle([g[name] for g in late])) for name in GROWTH}
-
-    def slope(self, after_s: int = 120) -> float:
-        """MB a minute that memory grows by, least squares over samples 10 s apart."""
-        samples = [g["memory_mb"] for g in self.engine.gauges if "memory_mb" in g][after_s::10]
-        middle_of = (len(samples) - 1) / 2
-        spread = sum((n - middle_of) ** 2 for n in range(len(samples)))
-        return 6 * sum((n - middle_of) * each for n, each in enumerate(samples)) / spread if spread else 0.0
-
     def wrong(self, result: Balance, *, is_short: bool) -> list[str]:
         """What is not as it must be."""
         engine = self.engine
@@ -491,20 +383,15 @@ class Soak:
         crashes = sum(text.endswith("detached: RuntimeError: crashed on purpose") for text in engine.words)
         if sum(text.startswith("Traceback") for text in engine.words) > crashes:
             wrong.append("a traceback that nobody asked for: see words.log with --folder")
+        if self.leg.is_steady:
+            grows, error, _ = slope(engine.gauges)
+            if grows - 2 * error > MOST_GROWTH_MB:
+                wrong.append("memory grows")
         if not self.leg.is_killed:
-            for name, (early, late) in self.growth().items():
+            for name, (early, late) in growth(engine.gauges).items():
                 if late - early > GROWTH[name] * (3 if is_short else 1):
                     wrong.append(f"{name} grew")
         return wrong
-
-
-GROWTH = {"memory_mb": 15.0, "blocks": 60_000, "handles": 6.0, "tasks": 8.0, "threads": 6.0}
-"""How much of each is no growth: the flow is uneven, and what waits at a moment differs."""
-
-
-def middle(values: Sequence[float]) -> float:
-    """The median."""
-    return sorted(values)[len(values) // 2]
 
 
 def main() -> int:
@@ -539,16 +426,18 @@ def main() -> int:
         print(f"== {leg.name}: {leg.connections} connections, {leg.transport}, {len(leg.symbols)} symbols")
         print(f"market       {soak.market_hours:.1f} h in {seconds:.0f} s, seed {options.seed}")
         print(f"faults       {soak.faults.total()}: {faults}")
+        if held.times:
+            print(f"held up      {held.times} times, {held.seconds:.0f} s: this process was stopped from outside")
         print(f"lives        {len(soak._runs)}, sealed {soak.sealed} tapes, deleted {soak.deleted} by retention")
         print(f"balance      {result}")
         print(f"source       {soak.engine.gauges[-1]['source']}")
-        for name, (early, late) in soak.growth().items():
+        for name, (early, late) in growth(soak.engine.gauges).items():
             print(f"{name:<12} {early:.1f} -> {late:.1f}")
         if leg.is_steady:
             rate = soak.engine.gauges[-1]["source"]["messages"] / seconds
-            print(
-                f"memory       {soak.slope():+.3f} MB a minute from the third minute on, at {rate:.0f} messages a second"
-            )
+            grows, error, segments = slope(soak.engine.gauges)
+            print(f"memory       {grows:+.3f} +- {error:.3f} MB a minute, least of each of {segments} segments")
+            print(f"flow         {rate:.0f} messages a second")
         verdict = "exact" if leg.is_killed else "flat, and exact"
         print(f"verdict      {'; '.join(wrong) or verdict}", flush=True)
     return 1 if is_wrong else 0
