@@ -18,8 +18,9 @@ from wld.events import Event, Gap, GapReason, Trade
 
 HELD_ITEMS = 20_000
 """Held per topic and line at most; beyond, the line behind is given up as after `HOLD_S`."""
-TAIL = {"book": 256, "trade": 4_096, "liquidation": 64, "state": 64}
-"""Entries of the log that stay once every line has passed them, by kind of topic."""
+TAIL = {"book": 256, "trade": 2_048, "liquidation": 64, "state": 64}
+"""Entries of the log that stay once every line has passed them, by kind of topic: 0.9 MB of a busy symbol's trades, twice
+what REST lists."""
 EXTRA = 4_096
 """Names remembered beside the log: what came late, and what REST brought."""
 

@@ -104,13 +104,16 @@ def is_event(block: Block) -> bool:
 
 
 class BlockFile:
-    """A file being written block by block; knows its end and what the index will say."""
+    """A file being written block by block; knows its end and, where it `has_index`, what that will say."""
 
-    def __init__(self, path: Path, header: dict[str, Any], metas: Sequence[Draft] = ()) -> None:
+    def __init__(
+        self, path: Path, header: dict[str, Any], metas: Sequence[Draft] = (), *, has_index: bool = True
+    ) -> None:
         self.path = path
         self.end = 0
         self.written: list[Draft] = []
         self.offsets: list[int] = []
+        self._has_index = has_index
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         self._fd = os.open(path, flags, 0o644)
         try:
@@ -131,10 +134,11 @@ class BlockFile:
             parts.append(layout.encode_block(draft, at))
             at += len(parts[-1])
         self._write(b"".join(parts))
-        for draft, offset in zip(drafts, offsets, strict=True):
-            draft.payload = b""
-            self.written.append(draft)
-            self.offsets.append(offset)
+        if self._has_index:
+            for draft in drafts:
+                draft.payload = b""
+            self.written += drafts
+            self.offsets += offsets
 
     def _write(self, content: bytes) -> None:
         if not os.fstat(self._fd).st_nlink:

@@ -330,7 +330,7 @@ class TapeWriter:
                 for i in self._instruments.values()
             ]
             try:
-                self._journal = BlockFile(path, header, metas)
+                self._journal = BlockFile(path, header, metas, has_index=False)
                 sync_folder(self.data_dir)
             except FileExistsError:
                 continue
