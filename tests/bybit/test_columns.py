@@ -103,6 +103,7 @@ class Pair:
                 "recent",
                 "older",
                 "last_trade",
+                "push",
                 "pushes",
             ):
                 assert getattr(other, field) == getattr(topic, field), (name, field)
@@ -416,6 +417,16 @@ def test_1024_trades_and_a_second_delivery() -> None:
     assert pair.read([full], 2 * S) == []
 
 
+def test_a_ticker_that_is_delivered_twice_is_dropped_in_a_read_and_across_reads() -> None:
+    pair = Pair()
+    plain(pair)
+    ticks = [frames.ticker(cs=10 + i, lastPrice=f"1.0{i}").encode() for i in range(3)]
+    first = pair.read([ticks[0], ticks[1], ticks[1], ticks[2]], 3 * S)
+    second = pair.read([ticks[2], frames.ticker(cs=12, lastPrice="1.5").encode()], 4 * S)
+    prices = [event.last_price for event in first + second if isinstance(event, Ticker)]
+    assert prices == [100_000_000, 101_000_000, 102_000_000, 150_000_000]
+
+
 def test_an_id_that_is_no_uuid_keeps_its_text() -> None:
     pair = Pair()
     (event,) = pair.read([frames.trades({**frames.trade(1), "i": "2100000000007"}).encode()], 1 * S)
@@ -426,8 +437,8 @@ def test_an_id_that_is_no_uuid_keeps_its_text() -> None:
 def test_a_ticker_beyond_64_bits_goes_by_rows_and_its_neighbours_do_not() -> None:
     pair = Pair()
     plain(pair)
-    wide = frames.ticker("snapshot", turnover24h="123456789012345.5", lastPrice="1").encode()
     for now in range(3, 6):
+        wide = frames.ticker("snapshot", cs=now, turnover24h="123456789012345.5", lastPrice="1").encode()
         (ticker, *_) = pair.read([wide, *[frames.book(41 + 10 * (now - 3) + i).encode() for i in range(10)]], now * S)
         assert isinstance(ticker, Ticker)
         assert ticker.turnover_24h == 12345678901234550000000

@@ -198,6 +198,21 @@ def test_trap_07_a_ticker_delta_changes_only_what_it_carries() -> None:
     assert part.mark_price is None
 
 
+def test_trap_07_a_ticker_message_that_is_delivered_twice_is_recorded_once() -> None:
+    market = decoder()
+    snapshot = frames.ticker("snapshot", cs=4, lastPrice="1.03")
+    same, other = frames.ticker(cs=5, lastPrice="1.04"), frames.ticker(cs=5, markPrice="1.04")
+    assert [len(decode(market, frame)) for frame in (snapshot, snapshot, same, same, other, other)] == [
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+    ]
+    assert market.counters["duplicate_ticker"] == 3
+
+
 def test_trap_07_an_empty_string_is_absent_and_never_zero() -> None:
     market = decoder()
     first, second = decode(

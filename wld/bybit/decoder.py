@@ -117,6 +117,7 @@ class Topic:
         "older",
         "place",
         "prefix",
+        "push",
         "pushes",
         "recent",
         "sequence",
@@ -150,6 +151,8 @@ class Topic:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
         self.last_update: int | None = None
         self.sequence: int | None = None
+        self.push: tuple[str | None, int | None, int | None] | None = None
+        """Type, cross sequence and push time, ms, of the latest ticker message."""
         self.awaiting = True
         self.silent_since: tuple[int | None, int | None] | None = None
         self.sides = Sides()
@@ -553,6 +556,13 @@ class MarketDecoder:
             raise RemoteProtocolError("number", f"{state.name}: cs: does not fit 63 bits")
         before: list[Event] = []
         state.take_ticker_back()
+        push = (envelope.type, envelope.cs, envelope.ts)
+        if push == state.push and None not in push and state.silent_since is None:
+            merged = fields if envelope.type == "snapshot" else {**state.ticker, **fields}
+            if merged == state.ticker:
+                self.counters["duplicate_ticker"] += 1
+                return before
+        state.push = push
         if envelope.type == "snapshot":
             state.ticker = fields
             if state.silent_since is not None:

@@ -25,15 +25,20 @@ _SEQUENCE, _SENT, _RECEIVED = (TICKER_PLACE[name] for name in ("sequence", "sent
 def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
     """Topics with a message that is not to be taken as it is, or with numbers that no column takes."""
     odd: set[Topic] = set()
+    pushes: dict[Topic, tuple[str | None, int | None, int | None]] = {}
     for message, state in zip(decoded, states, strict=True):
         cs = message.cs
         if state in odd or state.goes_by_rows:
             continue
+        push = (message.type, cs, message.ts)
+        is_again = push == pushes.get(state, state.push) and None not in push
+        pushes[state] = push
         if (
             message.type not in ("snapshot", "delta")
             or state.silent_since is not None
             or message.data.get("symbol") != state.symbol
             or (cs is not None and not 0 <= cs <= INT64_MAX)
+            or is_again  # perhaps delivered twice: the rows compare
         ):
             odd.add(state)
         elif state.ticker_columns is None and not lay_out(state):
@@ -124,6 +129,7 @@ def merge(
         row[:] = latest
         start = end
         topic.awaiting, topic.sequence, topic.last_time = False, message.cs, receive_time
+        topic.push = (message.type, message.cs, message.ts)
     merged[:, _SEQUENCE] = [ABSENT if message.cs is None else message.cs for message in messages]
     merged[:, _SENT] = sent_times
     merged[:, _RECEIVED] = receive_time
