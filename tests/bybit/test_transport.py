@@ -15,7 +15,7 @@ import trustme
 import wsproto
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Request, TextMessage
 
-from wld.bybit.transport import FrameStream, make_connect
+from wld.bybit.transport import PIECE_BYTES, FrameStream, make_connect
 from wld.bybit.websocket import BinaryMessage
 from wld.config import TRANSPORTS, SourceConfig
 from wld.errors import RetryableSourceError
@@ -332,6 +332,20 @@ async def test_native_gives_all_messages_of_one_read_at_once(kind: tuple[str, st
         first = await stream.receive()
         assert first[:3] == [b"0", b"1", b"2"]
         assert len(first) >= 500 or len(first) + len(await stream.receive()) >= 500
+
+
+async def test_what_is_longer_than_a_piece_or_a_read_stays_whole_and_in_order(kind: tuple[str, str]) -> None:
+    """Messages that end in the next piece of a read, one longer than two pieces, and an end of the stream behind them."""
+    transport, scheme = kind
+    sent = [f"{i} " + "x" * (i * 37 % 1500) for i in range(1500)] + ["y" * (2 * PIECE_BYTES + 1), "last"]
+
+    async def behave(server: Server) -> None:
+        await server.accept()
+        await server.say(*map(TextMessage, sent), CloseConnection(1001, "restart"))
+        await server.hear()
+
+    async with serving(behave, scheme) as url, connected(url, transport) as stream:
+        assert await messages(stream, len(sent)) == sent
 
 
 async def test_a_wait_gathers_messages_that_come_one_by_one(kind: tuple[str, str]) -> None:

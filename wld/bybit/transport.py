@@ -26,7 +26,9 @@ from wld.errors import RetryableSourceError
 Frame = Message
 CLOSE_TIMEOUT_S = 2.0
 READ_BYTES = 256 * 1024
-"""Asked of the socket at once: measured better than 64 KiB (a bigger batch) and than 1 MiB (caches)."""
+"""Taken of the socket at once, where so much has come: measured better than 64 KiB (a bigger batch) and than 1 MiB (caches)."""
+PIECE_BYTES = 64 * 1024
+"""It is taken, decrypted and cut in pieces of this size, which stay in the processor's caches meanwhile."""
 FULL_READ = 64 * 1024
 """A read of so much has company enough; the next one does not wait for more."""
 _RECORD = 16 * 1024
@@ -111,16 +113,49 @@ class _Plain:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._send_lock = trio.Lock()
+        self._buffer = memoryview(bytearray(PIECE_BYTES))
+        self._failure: OSError | None = None
+        self._is_at_end = False
         self.last_size = 0
+        """Bytes that the last read took of the socket."""
 
-    async def _receive_some(self) -> bytes:
-        received = bytes(await self._stream.receive_some(READ_BYTES))
-        self.last_size = len(received)
-        return received
+    async def receive(self) -> list[bytes]:
+        """All that one read of the socket gives, in pieces; none at the end of the stream. Raises: OSError.
 
-    async def receive(self) -> bytes:
-        """What has arrived; `b""` at the end of the stream."""
-        return await self._receive_some()
+        No limit: the source's heartbeat ends a silent connection.
+        """
+        pieces: list[bytes] = []
+        while not pieces and not self._is_at_end:
+            await trio.lowlevel.wait_readable(self._stream.socket)
+            self._read(pieces.append)
+        return pieces
+
+    def _read(self, take: Callable[[bytes], None]) -> None:
+        """What the kernel has, up to READ_BYTES. Called where there is something, so that it never waits."""
+        if self._failure is not None:
+            raise self._failure
+        # Not through Trio's socket, which costs a turn of the event loop a piece and asks before it waits.
+        descriptor, buffer = self._stream.socket.fileno(), self._buffer
+        total, size = 0, PIECE_BYTES
+        while size == PIECE_BYTES and total < READ_BYTES and not self._is_at_end:
+            try:
+                size = os.readv(descriptor, (buffer,))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if not total:
+                    raise
+                self._failure = error  # what came before it is still given
+                break
+            total += size
+            self._take(buffer[:size], take)
+        self.last_size = total
+
+    def _take(self, received: memoryview, take: Callable[[bytes], None]) -> None:
+        if received:
+            take(bytes(received))
+        else:
+            self._is_at_end = True
 
     async def send(self, content: bytes) -> None:
         """Send everything, whole pieces in the order of the calls."""
@@ -131,10 +166,6 @@ class _Plain:
         """Close at once."""
         await trio.aclose_forcefully(self._stream)
 
-    async def wait_readable(self) -> None:
-        """Until the next `receive` has something. No limit: the source's heartbeat ends a silent connection."""
-        await trio.lowlevel.wait_readable(self._stream.socket)
-
 
 class _Tls(_Plain):
     """The same through TLS: every record of one socket read is decrypted before the caller wakes."""
@@ -144,8 +175,10 @@ class _Tls(_Plain):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # A piece's text is no longer than its records, the beginning of the first of which came before. Decrypted into
+        # one buffer: an object of 16 KiB for each record, then shrunk, leaves a heap in which every array costs more.
+        self._text = memoryview(bytearray(PIECE_BYTES + 2 * _RECORD))
         self._error: ssl.SSLError | None = None
-        self._is_at_end = False
 
     async def handshake(self) -> None:
         """Agree on keys. Raises: ssl.SSLError, such as for a certificate that cannot be trusted."""
@@ -154,7 +187,11 @@ class _Tls(_Plain):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._feed()
+                received = await self._stream.receive_some(PIECE_BYTES)
+                if received:
+                    self._incoming.write(received)
+                else:
+                    self._incoming.write_eof()
             except ssl.SSLError:
                 with contextlib.suppress(OSError, trio.BrokenResourceError):
                     await self._flush()  # the alert, so that the server learns why
@@ -163,40 +200,40 @@ class _Tls(_Plain):
                 await self._flush()
                 return
 
-    async def _feed(self) -> None:
-        received = await self._receive_some()
-        if received:
-            self._incoming.write(received)
-        else:
-            self._incoming.write_eof()
-
     async def _flush(self) -> None:
         async with self._send_lock:
             if self._outgoing.pending:
                 await self._stream.send_all(self._outgoing.read())
 
-    async def receive(self) -> bytes:
+    async def receive(self) -> list[bytes]:
         """As without TLS. Raises: ssl.SSLError."""
-        while True:
-            parts = self._decrypt()
-            if self._outgoing.pending:
-                await self._flush()  # the answer to a change of keys
-            if parts:
-                return b"".join(parts) if len(parts) > 1 else parts[0]
+        pieces: list[bytes] = []
+        if self._incoming.pending:
+            self._decrypt(pieces.append)  # what came with the end of the handshake
+        while not pieces and not self._is_at_end:
             if self._error is not None:
                 raise self._error
-            if self._is_at_end:
-                return b""
-            await self._feed()
+            await trio.lowlevel.wait_readable(self._stream.socket)
+            self._read(pieces.append)
+            if self._outgoing.pending:
+                await self._flush()  # the answer to a change of keys
+        return pieces
 
-    def _decrypt(self) -> list[bytes]:
-        parts: list[bytes] = []
+    def _take(self, received: memoryview, take: Callable[[bytes], None]) -> None:
+        if received:
+            self._incoming.write(received)
+        else:
+            self._incoming.write_eof()
+        self._decrypt(take)
+
+    def _decrypt(self, take: Callable[[bytes], None]) -> None:
         if self._is_at_end or self._error is not None:
-            return parts
-        read, take = self._tls.read, parts.append
+            return
+        read: Callable[..., int] = self._tls.read  # type: ignore[assignment]  # with a buffer it gives a size
+        text, end = self._text, 0
         try:
-            while part := read(_RECORD):
-                take(part)
+            while size := read(_RECORD, text[end:]):
+                end += size
             self._is_at_end = True
         except ssl.SSLWantReadError:
             pass
@@ -206,7 +243,8 @@ class _Tls(_Plain):
             self._is_at_end = self.is_unclean = True
         except ssl.SSLError as error:
             self._error = error
-        return parts
+        if end:
+            take(bytes(text[:end]))
 
     async def send(self, content: bytes) -> None:
         """As without TLS."""
@@ -228,26 +266,28 @@ class _NativeStream:
         self._socket = socket
         self._early = socket.receive(early) if early else []
         self._wait = wait
-        self._last_read = 0.0
+        self._next_read = 0.0
 
     async def receive(self) -> list[Frame]:
         if self._early:
             await trio.lowlevel.checkpoint()
-            messages, self._early = self._early, []
-            return messages
+            early, self._early = self._early, []
+            return early
         socket, pipe = self._socket, self._pipe
         while socket.ended is None:
-            if self._wait and pipe.last_size < FULL_READ:
-                await self._wait_for_company()
+            if self._wait and pipe.last_size < FULL_READ and trio.current_time() < self._next_read:
+                await trio.sleep_until(self._next_read)  # what comes meanwhile costs one wake-up together
             try:
-                received = await pipe.receive()
+                pieces = await pipe.receive()
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise RetryableSourceError(f"the connection broke ({_why(error)})") from None
-            if received:
-                messages = socket.receive(received)
-            else:
+            if self._wait:
+                self._next_read = trio.current_time() + self._wait
+            messages: list[Frame] = []
+            for piece in pieces:
+                messages += socket.receive(piece)
+            if not pieces:
                 socket.receive_eof(unclean=pipe.is_unclean)
-                messages = []
             answer = socket.take_outgoing()
             if answer:
                 with contextlib.suppress(RetryableSourceError):  # the read, or the next one, says it
@@ -255,14 +295,6 @@ class _NativeStream:
             if messages:
                 return messages
         raise RetryableSourceError(f"the connection was closed ({socket.ended})")
-
-    async def _wait_for_company(self) -> None:
-        """Let `wait` pass between the last read and the next one, but never without something to read."""
-        await self._pipe.wait_readable()
-        left = self._last_read + self._wait - trio.current_time()
-        if left > 0:
-            await trio.sleep(left)
-        self._last_read = trio.current_time()
 
     async def _send(self, content: bytes) -> None:
         try:
@@ -284,10 +316,11 @@ class _NativeStream:
             if answer:
                 await self._send(answer)
             while socket.ended is None:
-                received = await self._pipe.receive()
-                if not received:
+                pieces = await self._pipe.receive()
+                if not pieces:
                     break
-                socket.receive(received)
+                for piece in pieces:
+                    socket.receive(piece)
         await self._pipe.aclose()
 
 
@@ -339,7 +372,7 @@ async def _open_native(
         await pipe.send(handshake.request)
         early: bytes | None = None
         while early is None:
-            early = handshake.receive(await pipe.receive())
+            early = handshake.receive(b"".join(await pipe.receive()))
         socket = WebSocket(
             max_message_bytes=max_message_bytes, next_mask=lambda: os.urandom(4), inflater=handshake.inflater
         )
