@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,24 @@ async def test_idle_events_reach_the_journal_within_the_flush_interval(tmp_path:
                 while not names(tmp_path) or not list(wld.open_tape(tmp_path)):  # noqa: ASYNC110
                     await trio.sleep(0.005)
             assert names(tmp_path) == ["bin.open"]
+
+
+async def test_a_host_that_refuses_to_sleep_ends_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: float) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("time.sleep", refuse)
+    ring = Ring()
+    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(tmp_path, ring))
+    async with trio.open_nursery() as nursery:
+        with ring:
+            subscription = ring.subscribe("recorder")
+            await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
+            ring.publish([trade(0)])
+            with trio.fail_after(5):
+                while not names(tmp_path) or not list(wld.open_tape(tmp_path)):  # noqa: ASYNC110
+                    await trio.sleep(0.005)
+    assert len(list(wld.open_tape(tmp_path))) == 1
 
 
 async def test_a_left_over_journal_is_recovered_at_the_start(tmp_path: Path) -> None:
