@@ -17,11 +17,11 @@ def _ints(values: Iterable[int | None]) -> Any:
     return np.array([wld.ABSENT if value is None else value for value in values], np.int64)
 
 
-def _fits(event: wld.Event) -> bool:
-    """Whether the columns hold it: tickers with numbers beyond 64 bits are rows."""
-    if not isinstance(event, wld.Ticker):
-        return isinstance(event, _COLUMNED)
-    return all(abs(getattr(event, name) or 0) < 1 << 63 for name in TICKER_NUMBERS)
+def _extra(ticker: wld.Ticker) -> dict[str, Any]:
+    """What no column of numbers holds."""
+    numbers = {name: value for name in TICKER_NUMBERS if abs(value := getattr(ticker, name) or 0) >= 1 << 63}
+    texts = {name: value for name in ("delivery_time", "pre_listing_phase") if (value := getattr(ticker, name))}
+    return {**numbers, **texts}
 
 
 def _columns(events: Sequence[tuple[int, Any]], symbols: tuple[str, ...], **fields: Any) -> dict[str, Any] | None:
@@ -33,10 +33,7 @@ def _columns(events: Sequence[tuple[int, Any]], symbols: tuple[str, ...], **fiel
 
 def as_read(events: Sequence[wld.Event], symbols: tuple[str, ...]) -> wld.Batch:
     """The same events as one read: what fits no column as rows, the rest in columns."""
-    fitting = [(i, e) for i, e in enumerate(events) if _fits(e)]
-    # As the decoder: of one topic's messages in a read all go by columns or none.
-    odd = {e.symbol for e in events if isinstance(e, wld.Ticker) and not _fits(e)}
-    fitting = [(i, e) for i, e in fitting if not (isinstance(e, wld.Ticker) and e.symbol in odd)]
+    fitting = [(i, e) for i, e in enumerate(events) if isinstance(e, _COLUMNED)]
 
     def of(*kinds: type) -> list[tuple[int, Any]]:
         return [(i, e) for i, e in fitting if isinstance(e, kinds)]
@@ -67,7 +64,15 @@ def as_read(events: Sequence[wld.Event], symbols: tuple[str, ...]) -> wld.Batch:
         book_columns["level_size"] = _ints(size for _, size in levels)
     ticker_columns = _columns(tickers, symbols, tick_direction=lambda e: DIRECTIONS.index(e.tick_direction))
     if ticker_columns is not None:
-        ticker_columns["values"] = np.array([_ints(getattr(e, name) for name in TICKER_NUMBERS) for _, e in tickers])
+        extra = {i: found for i, (_, e) in enumerate(tickers) if (found := _extra(e))}
+        ticker_columns["values"] = np.array(
+            [
+                _ints(None if name in extra.get(i, ()) else getattr(e, name) for name in TICKER_NUMBERS)
+                for i, (_, e) in enumerate(tickers)
+            ]
+        )
+        if extra:
+            ticker_columns["extra"] = extra
     liquidations = _columns(
         of(wld.Liquidation), symbols, is_long=lambda e: e.position_side is wld.PositionSide.LONG,
         size=lambda e: e.size, bankruptcy_price=lambda e: e.bankruptcy_price, event_time=time_of, sent_time=sent_of,

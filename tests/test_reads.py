@@ -89,4 +89,5 @@ def test_tickers_that_fit_no_column_keep_their_order(kept: Kept) -> None:
     kept.reads.add(plain)
     kept.reads.flush()
     assert [[number for number, _ in joined.tickers] for joined in kept.joined] == [[], [0, 2], []]
+    assert [ticker.turnover_24h for _, ticker in kept.joined[1].tickers] == [int(LARGE) * 10**8] * 2
     assert kept.joined[1].kinds["tickers"]["number"].tolist() == [1, 3]

@@ -267,6 +267,9 @@ def _tickers_of(batch: Batch) -> Columns | None:
     out["tick_direction"] = columns["tick_direction"] - 1
     for name in WIDE_TICKER_NUMBERS:
         out[f"{name}_high"] = np.where((out[name] < 0) & (out[name] != ABSENT), -1, 0)
+    for row, extra in columns.get("extra", {}).items():
+        for name in extra.keys() & set(WIDE_TICKER_NUMBERS):
+            out[name][row], out[f"{name}_high"][row] = split_wide(extra[name])
     return _fill(out, batch, columns, ("symbol",))
 
 

@@ -90,6 +90,8 @@ class Reads:
 
     def add(self, batch: Batch) -> None:
         """Take a batch."""
+        if batch.tables is not None:
+            batch = Batch(batch.tables.narrow(), batch.first_number)
         tables = batch.tables
         by_row = None if tables is None else tables.row_tickers()
         if tables is None or by_row is None:

@@ -5,12 +5,13 @@ Does not own how a Batch shows them (`wld.batch`) or how a tape stores them (`wl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from wld.events import (
     AggressorSide,
@@ -65,7 +66,8 @@ class Tables(Struct, gc=False):
     liquidations: Columns | None = None
     """`number symbol is_long size bankruptcy_price event_time sent_time`."""
     tickers: Columns | None = None
-    """`number symbol tick_direction` (0 absent), and `values`: a row an event, a column each of `TICKER_NUMBERS`."""
+    """`number symbol tick_direction` (0 absent), and `values`: a row an event, a column each of `TICKER_NUMBERS`. Where
+    there are any, `extra`: by row, texts and numbers beyond 64 bits by name; in `values` they are absent."""
     rows: list[tuple[int, Event]] = []
     """(number, event), rising."""
 
@@ -89,6 +91,21 @@ class Tables(Struct, gc=False):
     def last_receive_time(self) -> int:
         """The latest of all."""
         return max((self.receive_time, *(event.receive_time for _, event in self.rows)))
+
+    def narrow(self) -> Tables:
+        """The same, the tickers that have something in `extra` among the rows."""
+        tickers = self.tickers
+        if tickers is None or "extra" not in tickers:
+            return self
+        wide = sorted(tickers["extra"])
+        one = {name: column[wide] for name, column in tickers.items() if name != "extra"}
+        one["extra"] = dict(enumerate(tickers["extra"][row] for row in wide))
+        events = _tickers(one, [self.symbols[i] for i in one["symbol"].tolist()], self.receive_time)
+        rows = [*self.rows, *zip(one["number"].tolist(), events, strict=True)]
+        keep = np.ones(len(tickers["number"]), np.bool_)
+        keep[wide] = False
+        plain = {name: column[keep] for name, column in tickers.items() if name != "extra"} if keep.any() else None
+        return structs.replace(self, tickers=plain, rows=sorted(rows, key=itemgetter(0)))
 
     def row_tickers(self) -> list[tuple[int, Ticker]] | None:
         """`rows`, where they are nothing but tickers that came with this read, of symbols without any in the columns
@@ -199,10 +216,13 @@ def _liquidations(columns: Columns, symbols: Sequence[str], receive_time: int) -
 
 def _tickers(columns: Columns, symbols: Sequence[str], receive_time: int) -> list[Ticker]:
     directions, rows = columns["tick_direction"].tolist(), columns["values"].tolist()
-    return [ticker_of(*row) for row in zip(symbols, directions, rows, strict=True)]
+    extra = columns.get("extra", {})
+    return [ticker_of(*row, extra.get(i)) for i, row in enumerate(zip(symbols, directions, rows, strict=True))]
 
 
-def ticker_of(symbol: str, tick_direction: int, values: Sequence[int]) -> Ticker:
+def ticker_of(
+    symbol: str, tick_direction: int, values: Sequence[int], extra: Mapping[str, Any] | None = None
+) -> Ticker:
     """The event of one row of the `tickers` columns."""
     present: dict[str, Any] = {n: value for n, value in zip(TICKER_NUMBERS, values, strict=True) if value != ABSENT}
-    return Ticker(symbol, tick_direction=DIRECTIONS[tick_direction], **present)
+    return Ticker(symbol, tick_direction=DIRECTIONS[tick_direction], **present, **(extra or {}))

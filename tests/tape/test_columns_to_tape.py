@@ -50,7 +50,7 @@ def record(batches: list[wld.Batch], folder: Path, flush_every: int) -> list[Eve
 @pytest.mark.parametrize("trouble", [0.0, 0.3])
 @pytest.mark.parametrize("flush_every", [1, 7, 1000])
 def test_events_come_back_equal_and_in_order(trouble: float, flush_every: int, tmp_path: Path) -> None:
-    batches = reads(5, trouble, 25)
+    batches = reads(5, trouble, 45)
     assert sum(batch.tables is not None for batch in batches) > 10
     expected = [event for batch in batches for event in list(wld.Batch(batch))]
     assert record(batches, tmp_path, flush_every) == expected

@@ -25,7 +25,7 @@ from wld.bybit.deltas import read_deltas
 from wld.bybit.levels import EDGE, KnownLevels, Levels, Places, Slow, find_levels, is_tail
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
 from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, counts, times
-from wld.bybit.ticker_columns import TickerChanges, merge, odd_tickers
+from wld.bybit.ticker_columns import TickerChanges, odd_tickers
 from wld.bybit.trade_columns import (
     keep_liquidations,
     keep_trades,
@@ -246,7 +246,7 @@ class _Read:
         liquidation_items = [item for message in liquidations[1] for item in message.data]
         single = [text for item in trade_items + liquidation_items for text in (item.p, item.v)]
         changes = TickerChanges(tickers[1], tickers[2])
-        books, values = self._numbers(single, changes.texts)
+        books, values = self._numbers(single, changes)
         if not (books.at or trades[0] or tickers[0] or liquidations[0]):
             raise Strange
         items = len(single)
@@ -271,22 +271,17 @@ class _Read:
         keep_liquidations(liquidations[1], liquidations[2], made_liquidations, self._time)
         made_tickers = None
         if tickers[0]:
-            made_tickers = merge(tickers[1], tickers[2], changes, values[items:], ticker_times, self._time)
+            made_tickers = changes.merge(tickers[1], values[items:], ticker_times, self._time)
         return self._assemble(
             (books.at, made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
             (liquidations[0], made_liquidations, [len(m.data) for m in liquidations[1]]),
             (tickers[0], made_tickers, None),
         )  # fmt: skip
 
-    def _numbers(self, single: list[Any], texts: list[str]) -> tuple[_Books, Ints]:
+    def _numbers(self, single: list[Any], changes: TickerChanges) -> tuple[_Books, Ints]:
         """The books, and every other number of the read, in order."""
-        tail = b"".join(single)
-        if texts:
-            try:
-                tail += b'"' + '""'.join(texts).encode("ascii") + b'"'
-            except UnicodeEncodeError:
-                raise Strange from None
-        singles = len(single) + len(texts)
+        tail = b"".join((*single, changes.text))
+        singles = len(single) + changes.count
         try:
             found = self._usual_books(tail, singles) if self._delta_places else None
             strings, books, places = found or self._any_books(tail, singles)
@@ -298,6 +293,9 @@ class _Read:
             start, end = np.concatenate([places.start, start]), np.concatenate([places.end, end])
         values, bad = strings.decimals(start, end)
         if len(bad):
+            first = count + len(single)
+            if bad[-1] >= first:
+                raise changes.odd((bad[bad >= first] - first).tolist())
             ends = np.cumsum(places.counts[0::2] + places.counts[1::2])
             in_books = np.searchsorted(ends, bad[bad < count] // 2, "right")
             topics = {books.topics[i] for i in books.which[in_books].tolist()}
@@ -312,13 +310,11 @@ class _Read:
         return books, values[count:]
 
     def _owners(self) -> list[Topic]:
-        """Whose each number behind the levels is."""
+        """Whose each number between the levels and the tickers is."""
         owners: list[Topic] = []
         for kind in (TRADES, LIQUIDATIONS):
             for message, state in zip(*self._plain(kind)[1:], strict=True):
                 owners += [state] * (2 * len(message.data))
-        for message, state in zip(*self._plain(TICKERS)[1:], strict=True):
-            owners += [state] * len(TickerChanges([message], [state]).texts)
         return owners
 
     def _usual_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places] | None:

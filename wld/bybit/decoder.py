@@ -126,6 +126,7 @@ class Topic:
         "symbol",
         "ticker",
         "ticker_columns",
+        "ticker_extra",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -158,8 +159,10 @@ class Topic:
         self.sides = Sides()
         self.ticker: dict[str, Any] = {}
         self.ticker_columns: Any = None
-        """The merged ticker as numbers in the order of `TICKER_NUMBERS` and the direction's code, where
-        `wld.bybit.columns` has it; then `ticker` is out of date."""
+        """The merged ticker as numbers in the order of `TICKER_NUMBERS`, the direction's code and a cell of no meaning,
+        where `wld.bybit.columns` has it; then `ticker` is out of date."""
+        self.ticker_extra: dict[str, Any] = {}
+        """Beside `ticker_columns`: texts, and numbers beyond 64 bits."""
         self.goes_by_rows = 0
         """So many more reads `wld.bybit.columns` leaves this topic to the rows."""
         self.dropped = 0
@@ -170,11 +173,12 @@ class Topic:
         """The merged ticker as a dictionary again."""
         if self.ticker_columns is None:
             return
-        *values, direction = self.ticker_columns.tolist()
+        *values, direction, _ = self.ticker_columns.tolist()
         self.ticker = {name: v for name, v in zip(TICKER_NUMBERS, values, strict=True) if v != ABSENT}
         if direction != ABSENT:
             self.ticker["tick_direction"] = DIRECTIONS[direction]
-        self.ticker_columns = None
+        self.ticker |= self.ticker_extra
+        self.ticker_columns, self.ticker_extra = None, {}
 
     def forget_old_trades(self) -> None:
         """Keep the ids of the last trades, some thousands; called after each message."""

@@ -127,10 +127,11 @@ TICKER_FIELDS: dict[str, str] = {
     "preQty": "pre_size",
 }
 """The venue's decimal ticker fields and ours."""
-_TICKER_WIDE = {
+TICKER_WIDE = {
     "openInterest", "openInterestValue", "singleOpenInterest", "singleOpenInterestValue", "bid1Size", "ask1Size",
     "turnover24h", "volume24h",
 }  # fmt: skip
+"""Of these, those that may need more than 64 bits."""
 _WIDE_LIMIT = 1 << 126
 
 
@@ -319,8 +320,8 @@ def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any]]:
             if name is None:
                 own_name, convert = TICKER_OTHER[key]
                 fields[own_name] = convert(text)
-            elif key in _TICKER_WIDE:
-                fields[name] = _wide(text)
+            elif key in TICKER_WIDE:
+                fields[name] = parse_wide(text)
             else:
                 fields[name] = parse_fixed64(text)
     except (UnitError, ValueError) as error:
@@ -328,7 +329,8 @@ def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any]]:
     return _symbol(symbol, topic), fields
 
 
-def _wide(text: str) -> int:
+def parse_wide(text: str) -> int:
+    """A decimal of `TICKER_WIDE`. Raises: UnitError."""
     value = parse_fixed(text)
     if not -_WIDE_LIMIT < value < _WIDE_LIMIT:
         raise UnitError(f"does not fit 127 bits: {text!r}")

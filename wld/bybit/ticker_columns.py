@@ -1,15 +1,23 @@
-"""Owns tickers as columns: the fields that messages carry, and the merge into rows of numbers. Pure."""
+"""Owns tickers as columns: the fields that messages carry, and the merge into rows of numbers. Pure.
+
+What no column of numbers holds, numbers beyond 64 bits and texts, goes beside them by name: `Topic.ticker_extra`, and
+`extra` of `wld.tables.Tables.tickers`.
+"""
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from itertools import accumulate, chain, compress, islice
 from typing import Any
 
 import numpy as np
 
 from wld.bybit.decimals import Ints
 from wld.bybit.decoder import Topic
-from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER
+from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER, TICKER_WIDE, parse_wide
 from wld.bybit.plain import ODD_READS, Again
 from wld.errors import UnitError
 from wld.events import TickDirection
@@ -17,125 +25,198 @@ from wld.tables import DIRECTIONS, TICKER_NUMBERS, TICKER_PLACE, Columns
 from wld.units import ABSENT, INT64_MAX, INT64_MIN
 
 _DIRECTION_CODE: dict[TickDirection | None, int] = {direction: i for i, direction in enumerate(DIRECTIONS)}
-_PLACE_OF = {key: TICKER_PLACE[name] for key, name in TICKER_FIELDS.items()}
-_DIRECTION_PLACE = len(TICKER_NUMBERS)
+_DIRECTION = len(TICKER_NUMBERS)
+_NOWHERE = _DIRECTION + 1
+"""The cell of a row for what is not kept: unknown fields, empty texts."""
+_EMPTY = array("q", [ABSENT] * (_NOWHERE + 1))
 _SEQUENCE, _SENT, _RECEIVED = (TICKER_PLACE[name] for name in ("sequence", "sent_time", "receive_time"))
+_NEVER = TICKER_PLACE["event_time"]
+"""A cell that stays absent."""
+_OTHERS_FROM = 64
+
+
+class _Codes(dict[str, int]):
+    """Of each field the cell it goes to; from `_OTHERS_FROM` on, fields that are no decimals."""
+
+    def __missing__(self, key: str) -> int:
+        return _NOWHERE
+
+
+_CODES = _Codes({key: TICKER_PLACE[name] for key, name in TICKER_FIELDS.items()})
+_WIDE = {_CODES[key]: TICKER_FIELDS[key] for key in TICKER_WIDE}
+_IS_NUMBER, _IS_WIDE = (bytes(code in codes for code in range(256)) for codes in (set(_CODES.values()), _WIDE))
+_OTHERS = tuple(TICKER_OTHER.values())
+_CODES |= {key: code for code, key in enumerate(TICKER_OTHER, _OTHERS_FROM)}
+_MOST_DIGITS = 10
+"""So many before the point, or a sign and one less, fit 64 bits at 1e-8."""
+_TYPES = frozenset(("snapshot", "delta"))
 
 
 def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
-    """Topics with a message that is not to be taken as it is, or with numbers that no column takes."""
+    """Topics with a message that is not to be taken as it is."""
     odd: set[Topic] = set()
     pushes: dict[Topic, tuple[str | None, int | None, int | None]] = {}
     for message, state in zip(decoded, states, strict=True):
         cs = message.cs
-        if state in odd or state.goes_by_rows:
-            continue
         push = (message.type, cs, message.ts)
         is_again = push == pushes.get(state, state.push) and None not in push
         pushes[state] = push
         if (
-            message.type not in ("snapshot", "delta")
-            or state.silent_since is not None
+            message.type not in _TYPES
             or message.data.get("symbol") != state.symbol
             or (cs is not None and not 0 <= cs <= INT64_MAX)
             or is_again  # perhaps delivered twice: the rows compare
         ):
             odd.add(state)
-        elif state.ticker_columns is None and not lay_out(state):
-            state.goes_by_rows = ODD_READS
+    for state in set(states):
+        if state.silent_since is not None:
             odd.add(state)
+        elif state.ticker_columns is None:
+            _lay_out(state)
     return odd
-
-
-def _no_column(topic: Topic) -> Again:
-    topic.goes_by_rows = ODD_READS
-    return Again({topic})
 
 
 class TickerChanges:
     """The fields that ticker messages carry: decimals as texts for the common pass, the others converted."""
 
     def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
-        """Raises: Again where a field is odd, or a text that columns do not hold."""
-        self.texts: list[str] = []
-        self.places: list[int] = []
-        """Of each text, its field's."""
-        self.ends: list[int] = []
-        """Of each message's texts."""
-        self.others: list[list[tuple[int, int]]] = []
-        """Of each message, (the field's place, value)."""
-        texts, places = self.texts, self.places
-        for message, topic in zip(messages, topics, strict=True):
-            others = []
-            for key, text in message.data.items():
-                place = _PLACE_OF.get(key)
-                if place is None:
-                    if key in TICKER_OTHER and text != "":
-                        others.append(self._other(key, text, topic))
-                elif type(text) is not str:
-                    raise _no_column(topic)
-                elif text:
-                    texts.append(text)
-                    places.append(place)
-            self.ends.append(len(places))
-            self.others.append(others)
-
-    @staticmethod
-    def _other(key: str, text: Any, topic: Topic) -> tuple[int, int]:
-        name, convert = TICKER_OTHER[key]
-        if type(text) is not str:
-            raise _no_column(topic)
+        """Raises: Again where a field is odd."""
+        fields = [message.data for message in messages]
+        codes = bytearray(map(_CODES.__getitem__, chain.from_iterable(fields)))
+        texts: list[Any] = list(chain.from_iterable(map(dict.values, fields)))
+        if "" in texts:
+            for i, text in enumerate(texts):
+                if text == "":
+                    codes[i] = _NOWHERE
+        self._topics = topics
+        self._lengths = list(map(len, fields))
+        self._codes = codes
+        self._is_number = codes.translate(_IS_NUMBER)
+        self._others: list[tuple[int, int]] = []
+        """(index, value) of fields that are not among the common pass's texts."""
+        self._extra: dict[int, dict[str, Any]] = {}
+        """By message: what no cell holds."""
+        others = np.flatnonzero(np.frombuffer(codes, np.uint8) >= _OTHERS_FROM).tolist()
+        wide = compress(range(len(codes)), codes.translate(_IS_WIDE))
+        i = 0
         try:
-            value = convert(text)
-        except (UnitError, ValueError):
-            raise _no_column(topic) from None
-        if isinstance(value, TickDirection):
-            return _DIRECTION_PLACE, _DIRECTION_CODE[value]
-        if not isinstance(value, int):
-            raise _no_column(topic)
-        return TICKER_PLACE[name], value
+            for i in wide:
+                text = texts[i]
+                if len(text) > _MOST_DIGITS and text.find(".", 0, _MOST_DIGITS + 1) < 0:
+                    self._is_number[i] = False
+                    value = parse_wide(text)
+                    if not INT64_MIN < value <= INT64_MAX:
+                        self._put_extra(i, _WIDE[codes[i]], value)
+                        value = ABSENT
+                    self._others.append((i, value))
+            for i in others:
+                codes[i], name, value = _converted(codes[i], texts[i])
+                if codes[i] == _NOWHERE:
+                    self._put_extra(i, name, value)
+                else:
+                    self._others.append((i, value))
+        except (UnitError, ValueError, TypeError, AttributeError):
+            raise self._odd(i) from None
+        numbers: list[str] = list(compress(texts, self._is_number))
+        self.count = len(numbers)
+        try:
+            self.text = ('"' + '""'.join(numbers) + '"').encode("ascii") if numbers else b""
+        except (TypeError, UnicodeEncodeError):
+            raise self.odd(
+                [i for i, text in enumerate(numbers) if type(text) is not str or not text.isascii()]
+            ) from None
+
+    def _put_extra(self, i: int, name: str, value: Any) -> None:
+        self._extra.setdefault(self._message(i), {})[name] = value
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(self._lengths))
+
+    def _message(self, i: int) -> int:
+        return bisect_right(self._ends, i)
+
+    def odd(self, numbers: Sequence[int]) -> Again:
+        """What to raise where those of the texts are no decimals of 64 bits."""
+        indices = np.flatnonzero(np.frombuffer(self._is_number, np.bool_))
+        return self._odd(*indices[numbers].tolist())
+
+    def _odd(self, *indices: int) -> Again:
+        topics = {self._topics[self._message(i)] for i in indices}
+        for topic in topics:
+            topic.goes_by_rows = ODD_READS
+        return Again(topics)
+
+    def merge(self, messages: Sequence[Any], values: Ints, sent_times: Ints, receive_time: int) -> Columns:
+        """Each message's ticker, what came before merged with what it changes; the topics keep the last."""
+        cells_ = np.zeros(len(self._codes), np.int64)
+        cells_[np.frombuffer(self._is_number, np.bool_)] = values
+        cells = cells_.tolist()
+        for i, value in self._others:
+            cells[i] = value
+        topics, fields = self._topics, zip(self._codes, cells, strict=True)
+        sequences = [message.cs for message in messages]
+        lasts = dict(zip(topics, messages, strict=True))
+        has_extra = bool(self._extra) or any(topic.ticker_extra for topic in lasts)
+        merged, extras = array("q"), {}
+        for i, (message, topic, length) in enumerate(zip(messages, topics, self._lengths, strict=True)):
+            latest = topic.ticker_columns
+            is_snapshot = message.type == "snapshot"
+            if is_snapshot:
+                latest[:] = _EMPTY
+            for place, value in islice(fields, length):
+                latest[place] = value
+            merged += latest
+            if has_extra:
+                extra = {} if is_snapshot or not topic.ticker_extra else _still_extra(topic)
+                if i in self._extra:
+                    extra = {**extra, **self._extra[i]}
+                topic.ticker_extra = extra
+                if extra:
+                    extras[i] = extra
+        for topic, message in lasts.items():
+            topic.awaiting, topic.sequence, topic.last_time = False, message.cs, receive_time
+            topic.push = (message.type, message.cs, message.ts)
+        rows = np.frombuffer(merged, np.int64).reshape(-1, len(_EMPTY))
+        rows[:, _SEQUENCE] = [ABSENT if sequence is None else sequence for sequence in sequences]
+        rows[:, _SENT] = sent_times
+        rows[:, _RECEIVED] = receive_time
+        direction = rows[:, _DIRECTION]
+        columns = {
+            "symbol": np.array([topic.place for topic in topics], np.int64),
+            "tick_direction": np.where(direction == ABSENT, 0, direction),
+            "values": rows[:, :_DIRECTION],
+        }
+        return columns | {"extra": extras} if extras else columns
 
 
-def lay_out(topic: Topic) -> bool:
-    """Lay a topic's merged ticker out as a row of numbers; False where one does not fit."""
-    row = np.full(len(TICKER_NUMBERS) + 1, ABSENT, np.int64)
+def _still_extra(topic: Topic) -> dict[str, Any]:
+    """What goes beside a topic's row and has not been replaced by a number in it."""
+    latest, extra = topic.ticker_columns, topic.ticker_extra
+    gone = [name for name in extra if latest[TICKER_PLACE.get(name, _NEVER)] != ABSENT]
+    return {name: value for name, value in extra.items() if name not in gone} if gone else extra
+
+
+@lru_cache(4096)
+def _converted(code: int, text: str) -> tuple[int, str, Any]:
+    """(cell, name, value) of a field that is no decimal. Raises: UnitError, ValueError."""
+    if type(text) is not str:
+        raise UnitError(f"expected text, got {text!r:.40}")
+    name, convert = _OTHERS[code - _OTHERS_FROM]
+    value = convert(text)
+    if isinstance(value, TickDirection):
+        return _DIRECTION, name, _DIRECTION_CODE[value]
+    return TICKER_PLACE.get(name, _NOWHERE), name, value
+
+
+def _lay_out(topic: Topic) -> None:
+    """Lay a topic's merged ticker out as a row of numbers, and what goes beside them."""
+    row, extra = array("q", _EMPTY), {}
     for name, value in topic.ticker.items():
         if isinstance(value, TickDirection):
-            row[_DIRECTION_PLACE] = _DIRECTION_CODE[value]
-            continue
-        place = TICKER_PLACE.get(name)
-        if place is None or not isinstance(value, int) or not INT64_MIN < value <= INT64_MAX:
-            return False
-        row[place] = value
-    topic.ticker_columns = row
-    return True
-
-
-def merge(
-    messages: Sequence[Any], topics: Sequence[Topic], changes: TickerChanges, values: Ints, sent_times: Ints,
-    receive_time: int,
-) -> Columns:  # fmt: skip
-    """Each message's ticker, what came before merged with what it changes; the topics keep the last."""
-    merged = np.empty((len(messages), len(TICKER_NUMBERS) + 1), np.int64)
-    places = np.array(changes.places, np.int64)
-    start = 0
-    for message, topic, end, others, row in zip(messages, topics, changes.ends, changes.others, merged, strict=True):
-        latest = topic.ticker_columns
-        if message.type == "snapshot":
-            latest[:] = ABSENT
-        latest[places[start:end]] = values[start:end]
-        for place, value in others:
-            latest[place] = value
-        row[:] = latest
-        start = end
-        topic.awaiting, topic.sequence, topic.last_time = False, message.cs, receive_time
-        topic.push = (message.type, message.cs, message.ts)
-    merged[:, _SEQUENCE] = [ABSENT if message.cs is None else message.cs for message in messages]
-    merged[:, _SENT] = sent_times
-    merged[:, _RECEIVED] = receive_time
-    direction = merged[:, _DIRECTION_PLACE]
-    return {
-        "symbol": np.array([topic.place for topic in topics], np.int64),
-        "tick_direction": np.where(direction == ABSENT, 0, direction),
-        "values": merged[:, :_DIRECTION_PLACE],
-    }
+            row[_DIRECTION] = _DIRECTION_CODE[value]
+        elif isinstance(value, int) and INT64_MIN < value <= INT64_MAX:
+            row[TICKER_PLACE[name]] = value
+        else:
+            extra[name] = value
+    topic.ticker_columns, topic.ticker_extra = row, extra

@@ -434,6 +434,8 @@ def from_reads(reads: Sequence[tuple[Tables, int]]) -> list[Table]:
         lengths = [len(part["number"]) for part, _, _ in parts]
         columns: dict[str, Column] = {}
         for field in parts[0][0]:
+            if field == "extra":
+                continue
             if field == "trade_id":
                 _put_ids(columns, list(chain.from_iterable(part[field] for part, _, _ in parts)))
             elif field == "values":
@@ -443,11 +445,30 @@ def from_reads(reads: Sequence[tuple[Tables, int]]) -> list[Table]:
                 column = np.concatenate([part[field] for part, _, _ in parts])
                 if (field != "tick_direction" or column.any()) and (field not in _MAY_BE_ABSENT or _is_some(column)):
                     columns[field] = column
+        if kind == layout.TICKER:
+            _put_extra(columns, [part.get("extra", {}) for part, _, _ in parts], lengths)
         columns["number"] += np.repeat([number for _, _, number in parts], lengths)
         if kind != layout.TICKER:
             columns["receive_time"] = np.repeat([read.receive_time for _, read, _ in parts], lengths)
         found.append(Table(kind, _join_symbols(columns, [read for _, read, _ in parts], lengths), columns))
     return found
+
+
+def _put_extra(
+    columns: dict[str, Column], extras: Sequence[Mapping[int, Mapping[str, Any]]], lengths: Sequence[int]
+) -> None:
+    """What tickers have beside their columns: those columns become lists."""
+    wide: dict[str, list[Any]] = {}
+    start = 0
+    for extra, length in zip(extras, lengths, strict=True):
+        for row, fields in extra.items():
+            for name, value in fields.items():
+                if name not in wide:
+                    column = columns.get(name)
+                    wide[name] = [None] * sum(lengths) if column is None else listed(column)
+                wide[name][start + row] = value
+        start += length
+    columns |= wide
 
 
 _READ_KINDS = {
