@@ -602,6 +602,17 @@ async def test_stall_holds_back_and_then_delivers_everything() -> None:
         assert updates == list(range(updates[0], updates[0] + len(updates)))
 
 
+async def test_a_stall_within_a_stall_leaves_nobody_waiting() -> None:
+    async with exchange() as address, peer(address) as client:
+        await client.subscribe(BOOK)
+        await client.take(2)
+        address.exchange.inject("stall:0.1")
+        await client.listen(0.05)  # a message waits for the end of the first
+        address.exchange.inject("stall:0.1")
+        with trio.fail_after(5):
+            await client.take(12)
+
+
 async def test_half_open_is_silent_for_ever_but_new_connections_work() -> None:
     async with exchange() as address, peer(address) as client:
         await client.subscribe(BOOK)

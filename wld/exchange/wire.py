@@ -26,6 +26,7 @@ class Wire:
         self._lock = trio.Lock()
         self._resume = trio.Event()
         self._resume.set()
+        self._is_cut = False
         self.silent = False
 
     @property
@@ -59,8 +60,9 @@ class Wire:
                 await trio.sleep_forever()
 
     def stall(self) -> None:
-        """Send nothing until `resume`."""
-        self._resume = trio.Event()
+        """Send nothing until `resume`, which ends every stall there is: whoever waits, waits for one and the same."""
+        if self._resume.is_set() and not self._is_cut:
+            self._resume = trio.Event()
 
     def resume(self) -> None:
         """Send again, what was held back first."""
@@ -75,6 +77,7 @@ class Wire:
         with contextlib.suppress(OSError):
             self._stream.socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         self._stream.socket.close()
+        self._is_cut = True
         self._resume.set()
 
     async def send_eof(self) -> None:
