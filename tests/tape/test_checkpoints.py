@@ -45,7 +45,7 @@ def test_books_by_columns_are_the_books_by_events(
         table = from_events(layout.BOOK, range(start, start + len(part)), part)
         drafts += checkpoints.advance(books, table, is_start=start == 0)
     for draft in drafts:
-        encoded = layout.encode_block(draft, 0)
+        encoded = layout.encode_header(draft, 0) + draft.payload
         block = layout.parse_header(encoded, 0)
         assert block is not None
         ((number, snapshot),) = rows.decode(block, encoded[block.payload_offset :])

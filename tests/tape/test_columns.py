@@ -39,6 +39,17 @@ def test_integers_come_back_equal_whichever_form_is_smallest(values: list[int], 
     assert codec.decode_columns(payload)["x"].tolist() == values  # type: ignore[union-attr]
 
 
+@given(value=INT64, rows=st.integers(1, 1000))
+def test_a_journal_says_once_what_is_the_same_in_every_row(value: int, rows: int) -> None:
+    columns = {"x": np.full(rows, value), "absent": np.full(rows, ABSENT)}
+    encoded = codec.encode_columns(columns, pack=False)
+    entries = codec.parse_directory(encoded.payload)
+    assert entries["absent"].length == 8 * rows
+    assert entries["x"].length <= 13 or value == ABSENT
+    back = codec.decode_columns(encoded.payload)
+    assert all(np.array_equal(np.asarray(back[name]), column) for name, column in columns.items())
+
+
 _FORMS = (
     0, codec.DELTA, codec.DELTA | codec.ZIGZAG, codec.ZIGZAG, codec.MAGNITUDE, codec.MAGNITUDE | codec.DELTA,
     codec.MAGNITUDE | codec.ZIGZAG, codec.MAGNITUDE | codec.DELTA | codec.ZIGZAG,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import wld
 import wld.bybit.columns
 from tests.bybit.test_columns import Exchange, S
+from wld.batch import pack_uuids, trade_id_bytes
 from wld.bybit.protocol import BybitProtocol, topics_for
 from wld.config import TOPICS
 from wld.events import BookDelta, Event
@@ -118,3 +122,26 @@ def test_one_symbols_wide_value_or_text_makes_no_lists_of_the_others() -> None:
     assert [event for part in tape_table.by_symbol(whole) for event in tape_table.to_events(part)] == list(
         enumerate(events)
     )
+
+
+_ID = st.uuids().map(str)
+_NEARLY = st.builds(
+    lambda text, at, letter: text[:at] + letter + text[at + 1 :], _ID, st.integers(0, 35), st.sampled_from("-aAgG é\n")
+)
+
+
+@given(st.lists(_ID | _NEARLY | st.text(max_size=40), max_size=6))
+def test_ids_are_packed_only_where_their_text_comes_back(ids: list[str]) -> None:
+    packed, is_uuid = pack_uuids(ids)
+    for text, raw, is_plain in zip(ids, packed, is_uuid, strict=True):
+        expected = trade_id_bytes(text)
+        assert is_plain == (expected is not None)
+        assert bytes(raw) == (expected or bytes(16))
+    assert [text for text, is_plain in zip(ids, is_uuid, strict=True) if is_plain] == tape_table.uuid_texts(
+        packed[is_uuid]
+    )
+
+
+def test_ids_of_another_length_do_not_borrow_from_their_neighbour() -> None:
+    one, two = (str(uuid.UUID(int=n)) for n in (1, 2))
+    assert pack_uuids([one + two[0], two[1:]])[1].tolist() == [False, False]

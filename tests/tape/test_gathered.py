@@ -104,7 +104,7 @@ def test_a_disk_that_refuses_costs_nothing_and_lets_no_more_in(tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "pwritev", full)
         for _ in range(5):
             with pytest.raises(wld.TapeError):
                 writer.append(groups[0])

@@ -27,7 +27,7 @@ def test_a_group_comes_back_equal_in_ring_order(events: list[object], pack: bool
     numbered = list(enumerate(events, 5))
     out = []
     for draft in rows.encode_group(numbered, pack=pack):
-        encoded = layout.encode_block(draft, 99)
+        encoded = layout.encode_header(draft, 99) + draft.payload
         block = layout.parse_header(encoded, 99)
         assert block is not None
         assert block.end - 99 == len(encoded)
@@ -43,8 +43,8 @@ def test_arbitrary_payloads_are_refused_in_one_way(payload: bytes) -> None:
 
 
 def test_every_flipped_bit_of_a_header_is_noticed() -> None:
-    encoded = layout.encode_block(layout.json_draft(layout.GAP, [], symbol="WLDUSDT"), 64)
-    header = encoded[: layout.HEADER_SIZE + 7]
+    header = layout.encode_header(layout.json_draft(layout.GAP, [], symbol="WLDUSDT"), 64)
+    assert len(header) == layout.HEADER_SIZE + 7
     for bit in range(8 * len(header)):
         hurt = bytearray(header)
         hurt[bit // 8] ^= 1 << bit % 8
@@ -52,9 +52,9 @@ def test_every_flipped_bit_of_a_header_is_noticed() -> None:
 
 
 def test_a_block_found_elsewhere_than_it_was_written_is_refused() -> None:
-    encoded = layout.encode_block(layout.json_draft(layout.GAP, []), 64)
-    assert layout.parse_header(encoded, 64) is not None
-    assert layout.parse_header(encoded, 128) is None
+    header = layout.encode_header(layout.json_draft(layout.GAP, []), 64)
+    assert layout.parse_header(header, 64) is not None
+    assert layout.parse_header(header, 128) is None
 
 
 def test_a_trade_record_is_25_bytes_little_endian() -> None:

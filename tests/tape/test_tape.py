@@ -184,17 +184,17 @@ def test_a_full_disk_is_said_and_the_next_flush_loses_nothing(tmp_path: Path, mo
     writer = wld.TapeWriter(tmp_path, source="test")
     writer.append(events[:5])
     writer.flush()
-    real = os.pwrite
+    real = os.pwritev
     left = [30]
 
-    def full(fd: int, content: bytes, at: int) -> int:
+    def full(fd: int, parts: list[bytes], at: int) -> int:
         if not left[0]:
             raise OSError(28, "No space left on device")
-        done = real(fd, bytes(content)[: left[0]], at)
+        done = real(fd, [b"".join(parts)[: left[0]]], at)
         left[0] -= done
         return done
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     writer.append(events[5:])
     with pytest.raises(wld.TapeError, match="No space left"):
         writer.flush()
@@ -214,7 +214,7 @@ def test_a_batch_interrupted_by_the_disk_goes_on_where_it_stopped(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "pwritev", full)
         with pytest.raises(wld.TapeError):
             writer.append(batch)
     writer.append(batch)

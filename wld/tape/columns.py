@@ -1,6 +1,6 @@
 """Owns the bytes of columns: integers, texts, ids, and the levels of book events. Pure; knows no events and no files.
 
-`data/FORMAT.md` is the specification. A journal stores integers as they are; a sealed file spends time on size: each
+`data/FORMAT.md` is the specification. A journal stores integers as they lie; a sealed file spends time on size: each
 column is tried in a few ways and the smallest is kept. Integer arithmetic is modulo 2^64, so that any int64 comes back.
 """
 
@@ -279,7 +279,7 @@ def _numbers(values: IntColumn, fast: bool, choices: Choices) -> tuple[int, byte
     """(flags, body) of the smallest form, chosen by the beginning of a long column, or as in the block before."""
     count = len(values)
     if not count or int(_least(values)) == int(_most(values)):
-        return 0, signed_varint(int(values[0]) if count else 0) + b"\1\0"
+        return 0, _same(int(values[0]) if count else 0)
     best = choices.recall()
     if best is None:
         best = choices.note(_smallest(values, fast))
@@ -714,14 +714,24 @@ _PACKED_MEMORY, _LEVEL_MEMORY, _TEXT_MEMORY = 32, 64, 8
 """Bytes that decoding takes at most: a packed row, a level, a byte of text."""
 
 
+Bytes = bytes | memoryview
+"""What can be written and checked as it lies in memory."""
+
+
 class Encoded(NamedTuple):
     """Columns as they are stored: a directory, then the columns one after the other."""
 
-    payload: bytes
+    parts: list[Bytes]
+    """The payload in pieces: a journal's columns are written from where they lie."""
     directory: int
     """Its length."""
     memory: int
     """Bytes that decoding takes at most."""
+
+    @property
+    def payload(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
 
 
 def encode_columns(
@@ -735,21 +745,29 @@ def encode_columns(
     before are at hand; a column stands after what it is stored against, levels after their counts."""
     choices = choices or Choices()
     directory: list[bytes] = [len(columns).to_bytes(2, "little")]
-    bodies: list[bytes] = []
-    memory = 0
+    bodies: list[Bytes] = []
+    length = memory = 0
     runs: _Runs | None = None
     before: dict[str, Column] = {}
     for name, column in columns.items():
+        lying: Bytes = b""
         if isinstance(column, list):
             wide = _pack_wide(column) if pack else None
             text = msgspec.json.encode(column) if wide is None else b""
             kind, body = (TEXTS, _stream(text, pack=pack)) if wide is None else (WIDE, wide)
             memory += _TEXT_MEMORY * len(text) if wide is None else 3 * _PACKED_MEMORY * len(column)
         elif column.dtype != np.int64:
-            kind, body = BYTES, varint(column.dtype.itemsize) + _stream(column.tobytes(), pack=pack)
+            kind, body = BYTES, varint(column.dtype.itemsize)
             memory += column.nbytes
+            if pack:
+                body += _stream(column.tobytes())
+            else:
+                body, lying = body + varint(column.nbytes) + b"\0", _lying(column)
+        elif not pack and _is_constant(column):
+            kind, body = PACKED, _constant(column)
+            memory += _PACKED_MEMORY * len(column)
         elif not pack:
-            kind, body = RAW, column.tobytes()
+            kind, body, lying = RAW, b"", _lying(column)
             memory += column.nbytes
         elif name in LEVELS and not isinstance(columns["level_price"], list):
             runs = runs or _runs(np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"]), len(column))
@@ -770,14 +788,37 @@ def encode_columns(
             memory += _PACKED_MEMORY * len(column)
         label = name.encode()
         directory += (
-            bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body)),
-            zlib.crc32(body).to_bytes(4, "little"),
+            bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body) + len(lying)),
+            zlib.crc32(lying, zlib.crc32(body)).to_bytes(4, "little"),
         )  # fmt: skip
-        bodies.append(body)
+        bodies += (body, lying) if lying else (body,)
+        length += len(body) + len(lying)
         before[name] = column
     head = b"".join(directory)
-    payload = b"".join((head, *bodies))
-    return Encoded(payload, len(head), max(memory, len(payload)))
+    parts: list[Bytes] = [b"".join((head, *bodies))] if pack else [head, *bodies]
+    return Encoded(parts, len(head), max(memory, len(head) + length))
+
+
+def _lying(column: npt.NDArray[Any]) -> memoryview:
+    """The bytes of an array without a copy."""
+    return np.ascontiguousarray(column).view(np.uint8).data
+
+
+def _is_constant(column: IntColumn) -> bool:
+    """Whether a column holds one value and nothing is absent."""
+    if not len(column) or column[0] != column[-1] or column[0] == ABSENT:
+        return False
+    return bool((column == column[0]).all())
+
+
+def _constant(column: IntColumn) -> bytes:
+    """Packed integers that are all the same."""
+    return b"\0" + _same(int(column[0]))
+
+
+def _same(value: int) -> bytes:
+    """Numbers that are all the same."""
+    return signed_varint(value) + b"\1\0"
 
 
 def _pack_wide(column: list[Any]) -> bytes | None:

@@ -48,3 +48,11 @@ class Gathered:
         events = [numbered for table in self.collector.tables() for numbered in to_events(table)]
         self.rest.extend(sorted(events, key=itemgetter(0)))
         self.collector.clear()
+
+
+def gather(batch: Batch, next_number: int) -> Gathered:
+    """One batch, its numbers from `next_number` on."""
+    gathered = Gathered()
+    gathered.next_number = next_number
+    gathered.add(batch)
+    return gathered

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from wld.errors import TapeDamaged
-from wld.tape.columns import Column, decode_columns, encode_columns, is_whole
+from wld.tape.columns import Bytes, Column, decode_columns, encode_columns, is_whole
 from wld.units import INT64_MAX, INT64_MIN
 
 FORMAT_VERSION = 1
@@ -97,7 +97,8 @@ class Draft(Struct):
     codec: int
     symbol: str
     count: int
-    payload: bytes
+    parts: list[Bytes]
+    """The payload in pieces; the directory is in the first."""
     raw_length: int
     first_time: int = 0
     last_time: int = 0
@@ -107,22 +108,38 @@ class Draft(Struct):
     flags: int = 0
     directory: int = 0
 
+    @property
+    def length(self) -> int:
+        """Of the payload."""
+        return sum(map(len, self.parts))
+
+    @property
+    def payload(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
+
 
 def clamp(value: int) -> int:
     """Into 64 bits: header times only bound a search, the columns are exact."""
     return max(INT64_MIN, min(INT64_MAX, value))
 
 
-def encode_block(draft: Draft, offset: int) -> bytes:
-    """The block as it stands at `offset`."""
+def encode_header(draft: Draft, offset: int) -> bytes:
+    """What stands at `offset` before the payload."""
     symbol = draft.symbol.encode()
+    if draft.directory:
+        checksum = zlib.crc32(memoryview(draft.parts[0])[: draft.directory])
+    else:
+        checksum = 0
+        for part in draft.parts:
+            checksum = zlib.crc32(part, checksum)
     fixed = _FIXED.pack(
         SYNC, draft.kind, draft.codec, draft.flags, 0, len(symbol), draft.directory, draft.count, draft.snapshots,
-        draft.raw_length, len(draft.payload), draft.first_time, draft.last_time, draft.first_number,
-        draft.last_number, offset, zlib.crc32(memoryview(draft.payload)[: draft.directory or None]), 0,
+        draft.raw_length, draft.length, draft.first_time, draft.last_time, draft.first_number, draft.last_number,
+        offset, checksum, 0,
     )  # fmt: skip
-    checksum = zlib.crc32(symbol, zlib.crc32(fixed[:-4]))
-    return b"".join((fixed[:-4], checksum.to_bytes(4, "little"), symbol, draft.payload))
+    own = zlib.crc32(symbol, zlib.crc32(fixed[:-4]))
+    return b"".join((fixed[:-4], own.to_bytes(4, "little"), symbol))
 
 
 def symbol_length(fixed: bytes) -> int:
@@ -168,7 +185,7 @@ def head_is_whole(block: Block, payload: bytes) -> bool:
 def json_draft(kind: int, value: Any, *, symbol: str = "", count: int = 0) -> Draft:
     """A block whose payload is JSON text."""
     payload = msgspec.json.encode(value)
-    return Draft(kind, ROWS, symbol, count, payload, len(payload))
+    return Draft(kind, ROWS, symbol, count, [payload], len(payload))
 
 
 def parse_json(payload: bytes, kind: Any = Any) -> Any:
@@ -192,7 +209,7 @@ def index_draft(drafts: Sequence[Draft], offsets: Sequence[int]) -> Draft:
     columns["symbol"] = np.array([place[draft.symbol] for draft in drafts], np.int64)
     columns["symbols"] = list(symbols)
     encoded = encode_columns(columns, pack=True)
-    return Draft(INDEX, COLUMNS, "", len(offsets), encoded.payload, encoded.memory, directory=encoded.directory)
+    return Draft(INDEX, COLUMNS, "", len(offsets), encoded.parts, encoded.memory, directory=encoded.directory)
 
 
 def parse_index(index: Block, payload: bytes) -> list[Block]:

@@ -82,9 +82,9 @@ def _encode(part: Table, pack: bool, quick: bool, choices: codec.Choices) -> lis
             columns, pack=pack, fast=fast, choices=choices.of(part.kind).of(symbol, shares=True) if pack else None
         )
         draft = Draft(
-            part.kind, layout.COLUMNS, symbol, len(part), encoded.payload, encoded.memory, directory=encoded.directory
+            part.kind, layout.COLUMNS, symbol, len(part), encoded.parts, encoded.memory, directory=encoded.directory
         )
-    if max(draft.raw_length, len(draft.payload)) > layout.MAX_BLOCK_BYTES:
+    if max(draft.raw_length, draft.length) > layout.MAX_BLOCK_BYTES:
         if len(part) == 1:
             raise TapeError(f"one {layout.KIND_NAMES[part.kind]} event of {draft.raw_length} bytes cannot be stored")
         half = len(part) // 2

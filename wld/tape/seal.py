@@ -17,7 +17,7 @@ from msgspec import Struct
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
-from wld.tape.columns import Choices
+from wld.tape.columns import Bytes, Choices
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Damage, Segment
 from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
@@ -117,7 +117,7 @@ class BlockFile:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         self._fd = os.open(path, flags, 0o644)
         try:
-            self._write(layout.FILE_START)
+            self._write([layout.FILE_START])
             self.put([layout.json_draft(layout.HEADER, header), *metas])
         except BaseException:
             os.close(self._fd)
@@ -126,30 +126,30 @@ class BlockFile:
 
     def put(self, drafts: list[Draft]) -> None:
         """Write blocks, all or none of them."""
-        parts: list[bytes] = []
+        parts: list[Bytes] = []
         offsets: list[int] = []
         at = self.end
         for draft in drafts:
             offsets.append(at)
-            parts.append(layout.encode_block(draft, at))
-            at += len(parts[-1])
-        self._write(b"".join(parts))
+            head = layout.encode_header(draft, at)
+            parts += (head, *draft.parts)
+            at += len(head) + draft.length
+        self._write(parts)
         if self._has_index:
             for draft in drafts:
-                draft.payload = b""
+                draft.parts = []
             self.written += drafts
             self.offsets += offsets
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, parts: list[Bytes]) -> None:
         if not os.fstat(self._fd).st_nlink:
             raise FileNotFoundError(errno.ENOENT, "it was deleted while it was written", str(self.path))
-        view = memoryview(content)
         at = self.end
         try:
-            while view:
-                done = os.pwrite(self._fd, view, at)
-                view = view[done:]
+            while parts:
+                done = os.pwritev(self._fd, parts[:_PARTS_AT_ONCE], at)
                 at += done
+                parts = _after(parts, done)
         except OSError:
             # Half a block must not stay before the next try.
             with contextlib.suppress(OSError):
@@ -161,7 +161,7 @@ class BlockFile:
         """Append the index and the footer."""
         index = layout.index_draft(self.written, self.offsets)
         offset = self.end
-        self.put([index, Draft(layout.FOOTER, layout.ROWS, "", 0, offset.to_bytes(8, "little"), 8)])
+        self.put([index, Draft(layout.FOOTER, layout.ROWS, "", 0, [offset.to_bytes(8, "little")], 8)])
 
     def sync(self) -> None:
         """Everything written is on the disk."""
@@ -170,6 +170,19 @@ class BlockFile:
     def close(self) -> None:
         """Close the file as it stands."""
         os.close(self._fd)
+
+
+_PARTS_AT_ONCE = 1000
+"""IOV_MAX is 1,024 on Linux and macOS."""
+
+
+def _after(parts: list[Bytes], done: int) -> list[Bytes]:
+    """What is left of the parts behind so many bytes."""
+    for i, part in enumerate(parts):
+        if done < len(part):
+            return [memoryview(part)[done:], *parts[i + 1 :]]
+        done -= len(part)
+    return []
 
 
 def sync_folder(folder: Path) -> None:
@@ -242,7 +255,7 @@ def _read_back(working: Path, target: BlockFile) -> None:
 
 def _copy(segment: Segment, target: BlockFile, books: Books, choices: Choices) -> None:
     metas = [
-        Draft(block.kind, block.codec, block.symbol, block.count, payload, block.raw_length)
+        Draft(block.kind, block.codec, block.symbol, block.count, [payload], block.raw_length)
         for block, payload in segment.blocks(lambda b: b.kind == layout.META)
     ]
     target.put(metas)

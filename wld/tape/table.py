@@ -9,8 +9,8 @@ is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from wld.batch import LIQUIDATION_DTYPE, TICK_DIRECTIONS, TICKER_NUMBERS, TRADE_DTYPE, Columns
+from wld.batch import LIQUIDATION_DTYPE, TICK_DIRECTIONS, TICKER_NUMBERS, TRADE_DTYPE, Columns, pack_uuids
 from wld.errors import TapeDamaged
 from wld.events import (
     AggressorSide,
@@ -66,8 +66,6 @@ TICKER_TEXTS = ("delivery_time", "pre_listing_phase")
 BOOK_FIELDS = ("depth", "update_id", "sequence", "event_time", "sent_time", "receive_time")
 LIQUIDATION_FIELDS = ("size", "bankruptcy_price", "event_time", "sent_time", "receive_time")
 _HYPHENS = (8, 13, 18, 23)
-_NIBBLE = np.full(256, 255, np.uint8)
-_NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -135,28 +133,16 @@ class Collector:
     def add_columns(self, read: Tables, number: int) -> int:
         """Take a read's columns, its events numbered from `number` on; the number after the last."""
         self._reads.append((read, number))
-        for place, event in read.rows:
-            self.add_rows((event,), number + place)
+        if read.rows:
+            self.add_numbered([(number + place, event) for place, event in read.rows])
         self.count += read.count - len(read.rows)
         return number + read.count
 
     def add_rows(self, events: Iterable[Event], number: int) -> int:
         """Take events with ring numbers from `number` on; the number after the last."""
-        add = self._add
-        taken = 0
-        for event in events:
-            try:
-                add_number, add_event = add[type(event)]
-            except KeyError:
-                add_number, add_event = self._start(type(event))
-            add_number(number + taken)
-            add_event(event)
-            taken += 1
-        self.count += taken
-        self._loose += taken
-        if self._loose >= ROWS_AT_ONCE:
-            self._gather()
-        return number + taken
+        before = self.count
+        self.add_numbered(enumerate(events, number))
+        return number + self.count - before
 
     def _gather(self) -> None:
         self._loose = 0
@@ -175,15 +161,30 @@ class Collector:
         """Take all that another one has, and leave it empty."""
         self._tables += other._tables
         self._reads += other._reads
-        self.count += other.count - sum(len(numbers) for numbers, _ in other._rows.values())
-        for numbers, events in other._rows.values():
-            self.add_numbered(zip(numbers, events, strict=True))
+        for kind, (numbers, events) in other._rows.items():
+            own_numbers, own_events = self._rows.setdefault(kind, ([], []))
+            own_numbers += numbers
+            own_events += events
+        self._loose += other._loose
+        self.count += other.count
         other.clear()
 
     def add_numbered(self, numbered: Iterable[Numbered]) -> None:
         """Take events with their numbers."""
+        add = self._add
+        taken = 0
         for number, event in numbered:
-            self.add_rows((event,), number)
+            try:
+                add_number, add_event = add[type(event)]
+            except KeyError:
+                add_number, add_event = self._start(type(event))
+            add_number(number)
+            add_event(event)
+            taken += 1
+        self.count += taken
+        self._loose += taken
+        if self._loose >= ROWS_AT_ONCE:
+            self._gather()
 
     def add_table(self, table: Table) -> None:
         """Take events that are columns already."""
@@ -289,19 +290,6 @@ def _put_ids(columns: dict[str, Column], ids: Sequence[str]) -> None:
         columns["trade_id"] = packed
     if not is_uuid.all():
         columns["trade_id_text"] = [None if plain else text for plain, text in zip(is_uuid, ids, strict=True)]
-
-
-def pack_uuids(ids: Sequence[str]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
-    """(16 bytes each, whether it is a UUID in its canonical form); zeros where it is not."""
-    joined = "".join(ids)
-    if len(joined) != 36 * len(ids) or not joined.isascii() or any(len(text) != 36 for text in ids):
-        joined = "".join(text if len(text) == 36 and text.isascii() else "x" * 36 for text in ids)
-    letters = np.frombuffer(joined.encode(), np.uint8).reshape(-1, 36)
-    nibbles = _NIBBLE[np.delete(letters, _HYPHENS, axis=1)]
-    is_uuid = (letters[:, _HYPHENS] == ord("-")).all(axis=1) & (nibbles < 16).all(axis=1)
-    packed = np.ascontiguousarray(nibbles[:, ::2] << 4 | nibbles[:, 1::2])
-    packed[~is_uuid] = 0
-    return packed.view("V16").reshape(-1), is_uuid
 
 
 def uuid_texts(packed: npt.NDArray[np.void]) -> list[str]:
@@ -428,29 +416,31 @@ def from_reads(reads: Sequence[tuple[Tables, int]]) -> list[Table]:
     """What reads hold as columns, each with its first ring number: a table a kind, every column joined once."""
     found: list[Table] = []
     for name, kind in _READ_KINDS.items():
-        parts = [(getattr(read, name), read, number) for read, number in reads if getattr(read, name) is not None]
-        if not parts:
+        having = [(part, read, number) for read, number in reads if (part := getattr(read, name)) is not None]
+        if not having:
             continue
-        lengths = [len(part["number"]) for part, _, _ in parts]
+        fields = tuple(field for field in having[0][0] if field != "extra")
+        by_read = map(itemgetter(*fields), [part for part, _, _ in having])
+        pieces = dict(zip(fields, zip(*by_read, strict=True), strict=True))
+        lengths = [len(piece) for piece in pieces["number"]]
+        count = sum(lengths)
         columns: dict[str, Column] = {}
-        for field in parts[0][0]:
-            if field == "extra":
-                continue
+        for field, parts in pieces.items():
             if field == "trade_id":
-                _put_ids(columns, list(chain.from_iterable(part[field] for part, _, _ in parts)))
+                _put_ids(columns, list(chain.from_iterable(parts)))
             elif field == "values":
-                numbers = np.ascontiguousarray(np.concatenate([part[field] for part, _, _ in parts]).T)
+                numbers = np.ascontiguousarray(np.concatenate(parts).T)
                 columns |= {field: row for field, row in zip(TICKER_NUMBERS, numbers, strict=True) if _is_some(row)}
             else:
-                column = np.concatenate([part[field] for part, _, _ in parts])
+                column = _join_ints(parts, sum(map(len, parts)) if field in LEVEL_COLUMNS else count)
                 if (field != "tick_direction" or column.any()) and (field not in _MAY_BE_ABSENT or _is_some(column)):
                     columns[field] = column
         if kind == layout.TICKER:
-            _put_extra(columns, [part.get("extra", {}) for part, _, _ in parts], lengths)
-        columns["number"] += np.repeat([number for _, _, number in parts], lengths)
+            _put_extra(columns, [part.get("extra", {}) for part, _, _ in having], lengths)
+        columns["number"] = columns["number"] + np.repeat([number for _, _, number in having], lengths)
         if kind != layout.TICKER:
-            columns["receive_time"] = np.repeat([read.receive_time for _, read, _ in parts], lengths)
-        found.append(Table(kind, _join_symbols(columns, [read for _, read, _ in parts], lengths), columns))
+            columns["receive_time"] = np.repeat([read.receive_time for _, read, _ in having], lengths)
+        found.append(Table(kind, _join_symbols(columns, [read for _, read, _ in having], lengths), columns))
     return found
 
 
@@ -471,6 +461,15 @@ def _put_extra(
     columns |= wide
 
 
+def _join_ints(parts: Any, count: int) -> IntColumn:
+    """Columns as one of `count` rows; bytes are joined at a third of what numpy takes for short ones."""
+    try:
+        joined = b"".join(parts)
+    except TypeError:  # one that does not lie in a piece
+        return np.concatenate(parts)
+    return np.frombuffer(joined, np.int64) if len(joined) == 8 * count else np.concatenate(parts)
+
+
 _READ_KINDS = {
     "trades": layout.TRADE, "books": layout.BOOK, "liquidations": layout.LIQUIDATION, "tickers": layout.TICKER,
 }  # fmt: skip
@@ -478,28 +477,31 @@ _MAY_BE_ABSENT = frozenset(("sequence", "event_time", "sent_time"))
 
 
 def _is_some(column: IntColumn) -> bool:
-    return bool((column != ABSENT).any())
+    return bool(column[0] != ABSENT or (column != ABSENT).any())
 
 
 def _join_symbols(columns: dict[str, Column], reads: Sequence[Tables], lengths: Sequence[int]) -> tuple[str, ...]:
     """One table of the symbols that came, and `symbol` counting into it (left out where there is one)."""
-    place: dict[str, int] = {}
-    shift: dict[int, IntColumn] = {}
     column = np.asarray(columns.pop("symbol"), np.int64)
-    start = 0
-    for read, length in zip(reads, lengths, strict=True):
-        known = shift.get(id(read.symbols))
-        if known is None:
-            known = np.array([place.setdefault(symbol, len(place)) for symbol in read.symbols], np.int64)
-            shift[id(read.symbols)] = known
-        column[start : start + length] = known[column[start : start + length]]
-        start += length
-    used = np.flatnonzero(np.bincount(column, minlength=len(place)))
-    if len(used) > 1:
-        fresh = np.zeros(len(place), np.int64)
+    names = reads[0].symbols
+    if any(read.symbols is not names for read in reads):
+        place: dict[str, int] = {}
+        moved: list[IntColumn] = []
+        start = 0
+        for symbols, same in groupby(zip(reads, lengths, strict=True), lambda pair: pair[0].symbols):
+            known = np.array([place.setdefault(symbol, len(place)) for symbol in symbols], np.int64)
+            end = start + sum(length for _, length in same)
+            moved.append(known[column[start:end]])
+            start = end
+        names = tuple(place)
+        column = np.concatenate(moved)
+    used = np.flatnonzero(np.bincount(column, minlength=len(names)))
+    if len(used) == len(names) > 1:
+        columns["symbol"] = column
+    elif len(used) > 1:
+        fresh = np.zeros(len(names), np.int64)
         fresh[used] = np.arange(len(used))
         columns["symbol"] = fresh[column]
-    names = tuple(place)
     return tuple(names[i] for i in used.tolist())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import islice, pairwise
-from operator import attrgetter
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +23,7 @@ from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
 from wld.tape.columns import Choices
-from wld.tape.gathered import Gathered
+from wld.tape.gathered import Gathered, gather
 from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
@@ -34,7 +33,6 @@ from wld.tape.table import Collector, Table, cut
 from wld.units import SCALE
 
 _MINUTE_NS = 60_000_000_000
-_RECEIVE_TIME = attrgetter("receive_time")
 BUFFER_EVENTS = 65_536
 """`append` flushes by itself beyond so many; a flush is also one group of blocks."""
 
@@ -98,7 +96,8 @@ class TapeWriter:
         self._slot: int | None = None
         self._next_number = 0
         self._interrupted: object = None
-        self._taken = 0
+        self._left: Iterator[Gathered] = iter(())
+        """Of the batch that was interrupted."""
         self._buffer = Collector()
         self._instruments: dict[str, Instrument] = {}
         self._books: dict[tuple[str, int], OrderBook] = {}
@@ -128,24 +127,28 @@ class TapeWriter:
                 goes on where it stopped.
         """
         if isinstance(batch, Gathered):
-            self._append_gathered(batch)
+            self._take(batch)
             return
-        taken = self._taken if batch is self._interrupted else 0
-        self._interrupted, self._taken = batch, taken
-        number = max(batch.first_number + taken if isinstance(batch, Batch) else 0, self._next_number)
-        if not taken and isinstance(batch, Sequence) and len(batch) and self._is_plain(batch):
-            self._taken = len(batch)
-            if isinstance(batch, Batch) and batch.tables is not None:
-                self._next_number = self._buffer.add_columns(batch.tables, number)
-            else:
-                self._next_number = self._buffer.add_rows(batch, number)
-            self._flush_if_full()
-        elif not (taken and isinstance(batch, Sequence) and taken == len(batch)):
-            self._append_each(batch, taken, number)
-        self._interrupted = None
+        left = self._left if batch is self._interrupted else self._pieces(batch)
+        self._interrupted, self._left = None, iter(())
+        for piece in left:
+            try:
+                self._take(piece)
+            except TapeError:
+                self._interrupted, self._left = batch, chain((piece,), left)
+                raise
 
-    def _append_gathered(self, gathered: Gathered) -> None:
-        if len(gathered) and not gathered.rest and self._is_ready_for(gathered):
+    def _pieces(self, batch: Batch | Iterable[Event]) -> Iterator[Gathered]:
+        """What is to be appended; each piece is numbered when the one before has been taken."""
+        if isinstance(batch, Batch):
+            yield gather(batch, self._next_number)
+            return
+        events = iter(batch)
+        while some := tuple(islice(events, BUFFER_EVENTS)):
+            yield gather(Batch(some), self._next_number)
+
+    def _take(self, gathered: Gathered) -> None:
+        if len(gathered) and not gathered.rest and self._open_segment_of(gathered):
             if self._buffer.count and self._buffer.count + len(gathered) > BUFFER_EVENTS:
                 self.flush()  # where the disk refuses, the events stay with the caller
             self._buffer.take(gathered.collector)
@@ -158,8 +161,8 @@ class TapeWriter:
             gathered.rest.popleft()
             self._flush_if_full()
 
-    def _is_ready_for(self, gathered: Gathered) -> bool:
-        """Whether all of it goes into one segment as it is; the segment is open then."""
+    def _open_segment_of(self, gathered: Gathered) -> bool:
+        """Open the one segment that takes all of it as it is; False where there is none."""
         if self.depth != "delta" or gathered.first_number < self._next_number:
             return False
         first, last = (t // self._interval for t in (gathered.first_receive_time, gathered.last_receive_time))
@@ -170,20 +173,6 @@ class TapeWriter:
         if self._journal is None:
             self._open_journal(gathered.first_receive_time)
         return True
-
-    def _is_plain(self, batch: Sequence[Event]) -> bool:
-        """Whether all of it goes into the open journal as it is."""
-        if self._journal is None or self._slot is None or self.depth != "delta":
-            return False
-        latest: int = batch.last_receive_time if isinstance(batch, Batch) else max(map(_RECEIVE_TIME, batch))
-        return latest // self._interval <= self._slot
-
-    def _append_each(self, batch: Iterable[Event], taken: int, number: int) -> None:
-        for event in islice(batch, taken, None):
-            self._append_one(event, number)
-            number = self._next_number
-            self._taken += 1
-            self._flush_if_full()
 
     def _append_one(self, event: Event, number: int) -> None:
         slot = event.receive_time // self._interval
