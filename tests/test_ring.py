@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +11,9 @@ from wld.events import AggressorSide, Event, Gap, GapReason, Trade
 from wld.ring import Overflow, Ring, Subscription
 
 
-def trade(number: int) -> Trade:
-    return Trade("WLDUSDT", 1, number, AggressorSide.BUY, str(number), event_time=number, receive_time=number)
+def trade(number: int, receive_time: int | None = None) -> Trade:
+    received = number if receive_time is None else receive_time
+    return Trade("WLDUSDT", 1, number, AggressorSide.BUY, str(number), event_time=number, receive_time=received)
 
 
 async def taken(subscription: Subscription) -> list[Event]:
@@ -97,10 +99,18 @@ async def test_a_sink_that_comes_later_sees_no_gap_for_what_was_before() -> None
 
 
 @settings(deadline=None, max_examples=100)
-@given(capacity=st.integers(1, 6), bursts=st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=12))
-async def test_events_and_gaps_account_for_every_published_event(capacity: int, bursts: list[list[int]]) -> None:
+@given(
+    capacity=st.integers(1, 6),
+    company=st.integers(1, 8),
+    bursts=st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=12),
+)
+async def test_events_and_gaps_account_for_every_published_event(
+    capacity: int, company: int, bursts: list[list[int]]
+) -> None:
     ring = Ring()
     end = ring.subscribe("s", capacity=capacity)
+    if company > 1:
+        end.let_gather(60.0, company)
     seen: list[Event] = []
 
     async def consume() -> None:
@@ -125,3 +135,75 @@ async def test_events_and_gaps_account_for_every_published_event(capacity: int, 
             assert event == trade(position)
             position += 1
     assert position == published or not any(s.delivered for s in ring.statistics().sinks)
+
+
+async def gathering(
+    ring: Ring, nursery: trio.Nursery, *, seconds: float, events: int
+) -> tuple[Subscription, list[int]]:
+    """A sink that lets so much gather, and how many events it has taken at each wake-up."""
+    end, sizes = ring.subscribe("s"), list[int]()
+    end.let_gather(seconds, events)
+
+    async def sink() -> None:
+        async for batch in end:
+            size = len(batch)
+            while (more := end.take()) is not None:
+                size += len(more)
+            sizes.append(size)
+
+    nursery.start_soon(sink)
+    await trio.testing.wait_all_tasks_blocked()
+    return end, sizes
+
+
+async def test_a_sink_that_lets_gather_is_woken_for_company_alone() -> None:
+    ring = Ring()
+    async with trio.open_nursery() as nursery:
+        end, sizes = await gathering(ring, nursery, seconds=1.0, events=3)
+        for number, woken in enumerate([[], [], [3], [3], [3], [3, 3]]):
+            ring.publish([trade(number)])
+            await trio.testing.wait_all_tasks_blocked()
+            assert sizes == woken
+        ring.publish([trade(6)])
+        late = trade(7, receive_time=6 + 1_000_000_000)  # the first has waited long enough
+        ring.publish([late])
+        await trio.testing.wait_all_tasks_blocked()
+        assert sizes == [3, 3, 2]
+        ring.publish([trade(8)])
+        ring.close()  # the end comes as ever
+        await trio.testing.wait_all_tasks_blocked()
+        assert sizes == [3, 3, 2, 1]
+        assert end.statistics().depth == 0
+
+
+async def test_what_gathers_can_be_taken_at_any_time() -> None:
+    ring = Ring()
+    async with trio.open_nursery() as nursery:
+        end, sizes = await gathering(ring, nursery, seconds=1.0, events=100)
+        assert end.take() is None
+        ring.publish([trade(0)])
+        ring.publish([trade(1)])
+        assert [list(batch) for batch in (end.take(), end.take()) if batch] == [[trade(0)], [trade(1)]]
+        ring.close()
+    assert sizes == []
+
+
+async def test_a_small_end_is_woken_before_it_is_full_and_a_source_that_waits_for_room_gets_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ring = Ring()
+    end = ring.subscribe("s", capacity=4)
+    end.let_gather(60.0, 1000)
+    got: list[Event] = []
+
+    async def sink() -> None:
+        async for batch in end:
+            got.extend(batch)
+
+    with trio.fail_after(0.5):  # not after the second in which a source looks again
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink)
+            with ring:
+                for number in range(0, 30, 3):
+                    await ring.publish_wait([trade(number + i) for i in range(3)])
+    assert got == [trade(n) for n in range(30)]

@@ -1,8 +1,8 @@
-"""Owns the fan-out: one bounded memory channel per sink, a Batch an item; knows neither sources nor sinks."""
+"""Owns the fan-out: one bounded queue per sink, a Batch an item; knows neither sources nor sinks."""
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Iterable
 from enum import Enum
 from types import TracebackType
@@ -36,7 +36,7 @@ class Publisher(Protocol):
 
 
 class Overflow(Enum):
-    """What a full channel does: lose its oldest batch, or fail the publisher (tests and audits)."""
+    """What a full queue does: lose its oldest batch, or fail the publisher (tests and audits)."""
 
     DROP_OLDEST = "drop_oldest"
     FAIL = "fail"
@@ -57,7 +57,7 @@ class SubscriptionStatistics(Struct, frozen=True):
 
     @property
     def capacity_bytes(self) -> int:
-        """An estimate of the memory a full channel holds."""
+        """An estimate of the memory a full queue holds."""
         return self.capacity * BYTES_PER_EVENT
 
 
@@ -81,23 +81,51 @@ class Subscription:
         self._overflow = overflow
         self._next = next_number
         self._last_receive_time: int | None = None
-        # The channel itself is unbounded because capacity counts events, not items; _offer keeps the bound.
-        self._send, self._receive = trio.open_memory_channel[Batch](math.inf)
+        self._waiting: deque[Batch] = deque()
         self._depth = 0
         self._peak = 0
         self._delivered = 0
         self._dropped = 0
         self._overruns = 0
+        self._patience = 0
+        """ns between the first of what waits and what wakes the sink."""
+        self._company = 1
+        """So many events wake it at once."""
+        self._is_due = False
+        """What waits is for the sink to take."""
+        self._is_over = False
+        self._sink = trio.lowlevel.ParkingLot()
         self._room = trio.Event()
+
+    def let_gather(self, seconds: float, events: int) -> None:
+        """From now on the sink is woken for company: once so many events wait, or one comes so long after the first.
+
+        For a sink that need not see each event at once: at a low rate waking it costs more than what it does then. It
+        is not woken where nothing more comes; `take` gives what waits at any time, and the end comes as ever.
+        """
+        self._patience = int(seconds * 1e9)
+        self._company = max(1, min(events, self.capacity // 2))
+
+    def take(self) -> Batch | None:
+        """The next batch if one waits, without waiting."""
+        return self._hand_over() if self._waiting else None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Batch:
-        try:
-            batch = await self._receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise StopAsyncIteration from None
+        if self._is_due and self._waiting:
+            await trio.lowlevel.checkpoint()
+        while not (self._is_due and self._waiting):
+            if self._is_over:
+                raise StopAsyncIteration
+            await self._sink.park()
+        return self._hand_over()
+
+    def _hand_over(self) -> Batch:
+        batch = self._waiting.popleft()
+        if not self._waiting:
+            self._is_due = self._is_over
         self._depth -= len(batch)
         self._room.set()
         missed = batch.first_number - self._next
@@ -121,23 +149,37 @@ class Subscription:
         )
 
     def _offer(self, batch: Batch) -> None:
+        if self._is_over:
+            return
         while self._depth and self._depth + len(batch) > self.capacity:
             if self._overflow is Overflow.FAIL:
                 raise SinkOverrun(
                     f"sink {self.name}: fell behind by {self._depth} events, its capacity is {self.capacity}"
                 )
-            try:
-                lost = self._receive.receive_nowait()
-            except trio.WouldBlock:
-                break  # what is counted was already handed to the sink, which has not run since
+            lost = self._waiting.popleft()
             self._depth -= len(lost)
             self._dropped += len(lost)
+        self._waiting.append(batch)
         self._depth += len(batch)
         self._peak = max(self._peak, self._depth)
-        try:
-            self._send.send_nowait(batch)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._depth -= len(batch)
+        if self._is_due:
+            return
+        if (
+            self._depth >= self._company
+            or batch.last_receive_time - self._waiting[0].first_receive_time >= self._patience
+        ):
+            self._wake()
+
+    def _wake(self) -> None:
+        self._is_due = True
+        self._sink.unpark_all()
+
+    def _end(self, *, forget: bool = False) -> None:
+        """Nothing more comes; `forget`: nor is what waits wanted."""
+        if forget:
+            self._waiting.clear()
+        self._is_over = True
+        self._wake()
 
     def statistics(self) -> SubscriptionStatistics:
         """A snapshot of the counters."""
@@ -162,7 +204,7 @@ class Ring:
         """A new end that sees everything published from now on. `capacity` counts events."""
         subscription = Subscription(name, capacity, overflow, self._cursor)
         if self._closed:
-            subscription._send.close()
+            subscription._end()
         self._subscriptions.append(subscription)
         return subscription
 
@@ -170,14 +212,13 @@ class Ring:
         """Publish nothing more to one subscription: its sink takes what is left and its iteration ends."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
-        subscription._send.close()
+        subscription._end()
 
     def detach(self, subscription: Subscription) -> None:
         """Take out a finished sink's end; what waits in it is gone."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
-        subscription._send.close()
-        subscription._receive.close()
+        subscription._end(forget=True)
 
     def publish(self, events: Iterable[Event]) -> Batch | None:
         """Publish events as one Batch; None for no events.
@@ -200,6 +241,7 @@ class Ring:
             while subscription._depth and subscription._depth + len(batch) > subscription.capacity:
                 if subscription not in self._subscriptions:
                     break
+                subscription._wake()
                 subscription._room = trio.Event()
                 # A sink that never reads again is detached by its supervisor; look again each second.
                 with trio.move_on_after(1):
@@ -215,7 +257,7 @@ class Ring:
         """End every subscription; what was published is still delivered."""
         self._closed = True
         for subscription in self._subscriptions:
-            subscription._send.close()
+            subscription._end()
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,8 @@ log = logging.getLogger("wld.status")
 
 MOST_LAGS = 100_000
 """Lags kept for the percentiles of one interval."""
+GATHER_S, GATHER_EVENTS = 1.0, 1000
+"""Counting is done for so long, or so much, at once; whoever asks for figures sets it off as well."""
 
 
 class Status:
@@ -34,9 +36,9 @@ class Status:
         self._total: Counter[str] = Counter()
         self._lags: list[int] = []
         self._sinks: dict[str, Mapping[str, Any]] = {}
-        self.last_receive_time: int | None = None
-        """Of the latest event, ns since the Unix epoch."""
-        self.last_gap_time: int | None = None
+        self._batches: Subscription | None = None
+        self._last_receive_time: int | None = None
+        self._last_gap_time: int | None = None
 
     def report(self, name: str, figures: Mapping[str, Any]) -> None:
         """What a sink says of itself; the latest is shown."""
@@ -47,6 +49,18 @@ class Status:
         return self._sinks
 
     @property
+    def last_receive_time(self) -> int | None:
+        """Of the latest event, ns since the Unix epoch."""
+        self._take()
+        return self._last_receive_time
+
+    @property
+    def last_gap_time(self) -> int | None:
+        """Receive time of the latest Gap, ns since the Unix epoch."""
+        self._take()
+        return self._last_gap_time
+
+    @property
     def totals(self) -> Mapping[str, int]:
         """Events by kind since the start, the current interval left out until it ends."""
         return self._total
@@ -54,11 +68,13 @@ class Status:
     @property
     def events(self) -> int:
         """Events since the start."""
+        self._take()
         return sum(self._total[kind] + self._counts[kind] for kind in KINDS)
 
     @property
     def gaps(self) -> dict[str, int]:
         """Gaps since the start, by reason."""
+        self._take()
         both = self._total + self._counts
         return {kind[4:]: n for kind, n in both.items() if kind.startswith("gap:")}
 
@@ -66,16 +82,24 @@ class Status:
         self, batches: Subscription, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """The sink side: count batches until they end."""
+        batches.let_gather(GATHER_S, GATHER_EVENTS)
+        self._batches = batches
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak)
             async for batch in batches:
                 self._count(batch)
+                self._take()
             nursery.cancel_scope.cancel()
         self._total.update(self._counts)
 
+    def _take(self) -> None:
+        """Count what waits in the ring: whoever asks for figures gets those of this moment."""
+        while self._batches is not None and (batch := self._batches.take()) is not None:
+            self._count(batch)
+
     def _count(self, batch: Batch) -> None:
-        self.last_receive_time = batch.last_receive_time
+        self._last_receive_time = batch.last_receive_time
         tables, rows = batch.tables, cast(Iterable[Event], batch)
         if tables is not None:
             rows = (event for _, event in tables.rows)
@@ -96,7 +120,7 @@ class Status:
             self._counts[kind] += 1
             if isinstance(event, Gap):
                 self._counts[f"gap:{event.reason.value}"] += 1
-                self.last_gap_time = event.receive_time
+                self._last_gap_time = event.receive_time
             elif isinstance(event, Trade) and event.sent_time is not None:
                 self._lags.append(event.receive_time - event.sent_time)
         if len(self._lags) > MOST_LAGS:
@@ -114,6 +138,7 @@ class Status:
 
     def figures(self) -> dict[str, Any]:
         """Everything that the line says, of the interval so far; times in ms, rates a second."""
+        self._take()
         seconds = max(1e-9, time.monotonic() - self._since)
         statistics = self._ring.statistics()
         p50, p99 = np.percentile(np.array(self._lags), (50, 99)) / 1e6 if self._lags else (None, None)

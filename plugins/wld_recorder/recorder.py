@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from wld import ConfigError, Gathered, SinkContext, Subscription, TapeError, TapeWriter, parse_keep
+from wld import Batch, ConfigError, Gathered, SinkContext, Subscription, TapeError, TapeWriter, parse_keep
 
 _log = logging.getLogger("wld.recorder")
 
@@ -21,8 +21,14 @@ WAITING_EVENTS = 50_000
 BREATH_S = 0.002
 """A pause between the pieces of a flush, in which the event loop has the interpreter for itself: a flush in one piece
 delays what comes meanwhile by as long as it lasts."""
+FEW_EVENTS = 500
+"""Fewer are written in pieces of well under a millisecond: a pause, two wake-ups of a thread, costs more than it helps."""
 CALM_EVENTS = 10_000
 """With more than so many to write, what counts is that they are written: no pauses."""
+GATHER_S, GATHER_EVENTS = 0.05, 64
+"""What comes within so long, or so much of it, is taken from the ring at once: a flush takes what is there anyway."""
+AT_ONCE = 512
+"""Events taken without giving way to others; a batch more at most."""
 DRAIN_TIMEOUT_S = 30.0
 """The last flush and sync after a cancellation; a disk slower than this leaves its journal for the next start."""
 RETRY_S = 1.0
@@ -102,6 +108,7 @@ class Recorder:
             if self._config.on_error == "retry":
                 await self._write_the_rest(writer)
         finally:
+            self._take(batches)  # of a run that is cut short
             # A disk that hangs must not hang the drain: the thread is left behind and the journal recovered later.
             with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
                 await trio.to_thread.run_sync(self._finish, writer, abandon_on_cancel=True)
@@ -139,12 +146,11 @@ class Recorder:
     async def _consume(self, writer: TapeWriter, batches: Subscription) -> None:
         failure: list[TapeError] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_each_interval, writer, nursery, failure)
+            nursery.start_soon(self._write_each_interval, writer, batches, nursery, failure)
+            batches.let_gather(GATHER_S, GATHER_EVENTS)
             async for batch in batches:
-                self._waiting.add(batch)
-                self._count += len(batch)
-                if self._count >= FLUSH_EVENTS:
-                    self._enough.set()
+                self._add(batch)
+                self._take(batches)
                 while self._count >= WAITING_EVENTS:
                     # The disk is behind: leave the rest to the ring, whose bounded channel says what it loses. Ends
                     # with the next write that succeeds, or with the nursery.
@@ -154,13 +160,28 @@ class Recorder:
         if failure:
             raise failure[0]
 
-    async def _write_each_interval(self, writer: TapeWriter, nursery: trio.Nursery, failure: list[TapeError]) -> None:
+    def _add(self, batch: Batch) -> None:
+        self._waiting.add(batch)
+        self._count += len(batch)
+        if self._count >= FLUSH_EVENTS:
+            self._enough.set()
+
+    def _take(self, batches: Subscription) -> None:
+        """What waits in the ring, as far as there is room."""
+        most = min(WAITING_EVENTS, self._count + AT_ONCE)
+        while self._count < most and (batch := batches.take()) is not None:
+            self._add(batch)
+
+    async def _write_each_interval(
+        self, writer: TapeWriter, batches: Subscription, nursery: trio.Nursery, failure: list[TapeError]
+    ) -> None:
         """Flush each interval, or sooner when enough waits; runs until cancelled."""
         async with trio.open_nursery() as sealing:
             while True:
                 with trio.move_on_after(self._config.flush_interval):
                     await self._enough.wait()
                 self._enough = trio.Event()
+                self._take(batches)
                 try:
                     await self._write(writer)
                 except TapeError as error:
@@ -218,7 +239,7 @@ class Recorder:
                 time.sleep(BREATH_S)
 
     def _write_taken(self, writer: TapeWriter) -> None:
-        self._is_calm = not self._is_over and sum(map(len, self._taken)) <= CALM_EVENTS
+        self._is_calm = not self._is_over and FEW_EVENTS <= sum(map(len, self._taken)) <= CALM_EVENTS
         last = self._taken[-1].next_number - 1 if self._taken else None
         while self._taken:
             writer.append(self._taken[0])  # given again after an error it goes on where it stopped
