@@ -9,7 +9,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -32,6 +32,9 @@ class Balance(Struct, frozen=True):
     out_of_order: tuple[str, ...]
     """After a later one of their topic, backfilled ones aside."""
     gaps: int
+    before: int = 0
+    """Sent before the symbol's first recorded event, and before the topic's own: what the slower of two lines brought of
+    a time when there was no recording yet."""
 
     @property
     def is_exact(self) -> bool:
@@ -40,6 +43,8 @@ class Balance(Struct, frozen=True):
 
     def __str__(self) -> str:
         text = f"sent {self.sent}, recorded {self.recorded} ({self.backfilled} backfilled), in {self.gaps} gaps {self.in_gap}"
+        if self.before:
+            text += f", {self.before} from before the recording"
         for name in ("lost", "doubled", "out_of_order"):
             if found := getattr(self, name):
                 text += f", {name.upper()} {len(found)}: {', '.join(found[:5])}"
@@ -49,34 +54,51 @@ class Balance(Struct, frozen=True):
 Name = tuple[Any, ...]
 
 
+class _Sent(NamedTuple):
+    """What was sent on a topic."""
+
+    name: Name
+    is_snapshot: bool
+    """The state of a moment, which later ones supersede."""
+    at: int
+    """Push time, ns."""
+
+
 def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
     """Compare data frames in the order of sending with a tape's events in ring order."""
     truth = _truth(sent)
     places: dict[str, dict[Name, list[int]]] = defaultdict(lambda: defaultdict(list))
-    gaps: list[tuple[int, str | None, str | None]] = []
+    gaps: list[tuple[int, Gap]] = []
+    begun: dict[str, tuple[int, int]] = {}
+    """Of each symbol, and of each topic: push and receive time of the first event."""
     backfilled: set[tuple[str, Name]] = set()
     late: set[int] = set()
     for at, event in enumerate(events):
         if isinstance(event, Gap):
-            gaps.append((at, event.topic, event.symbol))
+            gaps.append((at, event))
         elif isinstance(event, Repair):
             continue
         elif (named := _name(event)) is not None:
             topic, name = named
             places[topic][name].append(at)
+            if topic not in begun:
+                times = getattr(event, "sent_time", None) or 0, event.receive_time
+                begun[topic] = times
+                begun.setdefault(topic.rpartition(".")[2], times)
             if isinstance(event, Trade) and event.is_backfilled:
                 backfilled.add((topic, name))
                 late.add(at)
-    recorded = in_gap = total = 0
+    recorded = in_gap = total = before_all = 0
     lost: list[str] = []
     doubled: list[str] = []
     out_of_order: list[str] = []
     for topic, wanted in truth.items():
-        own_gaps = [at for at, prefix, symbol in gaps if _concerns(prefix, symbol, topic)]
+        heard = [(at, gap) for at, gap in gaps if _concerns(gap.topic, gap.symbol, topic)]
+        own_gaps = [at for at, _ in heard]
         found = places.get(topic, {})
         used: Counter[Name] = Counter()
         where: list[int | None] = []
-        for name, is_snapshot in wanted:
+        for name, is_snapshot, _ in wanted:
             total += 1
             spots = found.get(name, [])
             if used[name] < len(spots):
@@ -99,25 +121,48 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
         out_of_order += _steps_back(topic, wanted, where, late)
         ordered = sorted(spans)
         before = -1
-        for (name, _), spot in zip(wanted, where, strict=True):
+        for message, spot in zip(wanted, where, strict=True):
             if spot == -1:
                 after = ordered[i] if (i := bisect_right(ordered, before)) < len(ordered) else 1 << 62
                 place = bisect_left(own_gaps, before)
                 if place < len(own_gaps) and own_gaps[place] < after:
                     in_gap += 1
+                elif before < 0 and _precedes(message, topic, begun):
+                    before_all += 1
+                elif before < 0 and _is_told_late(heard, topic, begun):
+                    in_gap += 1
                 else:
-                    lost.append(f"{topic} {name}")
+                    lost.append(f"{topic} {message.name}")
             elif spot is not None and spot not in late:
                 before = max(before, spot)
     return Balance(
-        total, recorded, in_gap, len(backfilled), tuple(lost), tuple(doubled), tuple(out_of_order), len(gaps)
+        total,
+        recorded,
+        in_gap,
+        len(backfilled),
+        tuple(lost),
+        tuple(doubled),
+        tuple(out_of_order),
+        len(gaps),
+        before_all,
     )
 
 
-def _steps_back(topic: str, wanted: list[tuple[Name, bool]], where: list[int | None], late: set[int]) -> list[str]:
+def _precedes(message: _Sent, topic: str, begun: dict[str, tuple[int, int]]) -> bool:
+    """Whether the recording had not begun when a message was sent, or the topic's first event supersedes it."""
+    first = begun.get(topic.rpartition(".")[2])
+    return topic in begun and first is not None and (message.is_snapshot or message.at < first[0])
+
+
+def _is_told_late(heard: list[tuple[int, Gap]], topic: str, begun: dict[str, tuple[int, int]]) -> bool:
+    """Whether a Gap that came too late to stand in its place speaks of the time before the topic's first event."""
+    return topic in begun and any(gap.last_time is not None and gap.last_time <= begun[topic][1] for _, gap in heard)
+
+
+def _steps_back(topic: str, wanted: list[_Sent], where: list[int | None], late: set[int]) -> list[str]:
     highest = -1
     found: list[str] = []
-    for (name, is_snapshot), spot in zip(wanted, where, strict=True):
+    for (name, is_snapshot, _), spot in zip(wanted, where, strict=True):
         if spot is None or spot < 0 or spot in late or is_snapshot:
             continue
         if spot < highest:
@@ -131,31 +176,31 @@ def _concerns(prefix: str | None, symbol: str | None, topic: str) -> bool:
     return prefix in (None, own_prefix) and symbol in (None, own_symbol)
 
 
-def _truth(sent: Iterable[str]) -> dict[str, list[tuple[Name, bool]]]:
-    """By topic, in order: (name, whether it is a snapshot of a state)."""
-    truth: dict[str, list[tuple[Name, bool]]] = defaultdict(list)
+def _truth(sent: Iterable[str]) -> dict[str, list[_Sent]]:
+    """By topic, in order."""
+    truth: dict[str, list[_Sent]] = defaultdict(list)
     states: set[tuple[str, Name]] = set()
     # A client that is behind is sent old messages after another was sent new ones: the venue's time orders them.
     bodies = [json.loads(frame) for frame in dict.fromkeys(sent)]
     for body in sorted(bodies, key=_sent_ms):
-        topic, data = body["topic"], body["data"]
+        topic, data, at = body["topic"], body["data"], ms_to_ns(body["ts"])
         if topic.startswith("orderbook."):
             name: Name = (data["u"], data["seq"])
             is_snapshot = body["type"] == "snapshot"
             if (topic, name) in states:
                 continue  # one line's snapshot is what another line's delta led to
             states.add((topic, name))
-            truth[topic].append((name, is_snapshot))
+            truth[topic].append(_Sent(name, is_snapshot, at))
         elif topic.startswith("publicTrade."):
-            truth[topic] += [((item["i"],), False) for item in data]
+            truth[topic] += [_Sent((item["i"],), False, at) for item in data]
         elif topic.startswith("allLiquidation."):
             for item in data:
                 key = (ms_to_ns(item["T"]), item["S"] == "Buy", parse_fixed64(item["v"]), parse_fixed64(item["p"]))
-                truth[topic].append((key, False))
+                truth[topic].append(_Sent(key, False, at))
         elif body["type"] == "snapshot":
             continue  # the state of a ticker: what changes it comes as deltas
         else:
-            truth[topic].append(((body["cs"], ms_to_ns(body["ts"])), False))
+            truth[topic].append(_Sent((body["cs"], at), False, at))
     return truth
 
 
