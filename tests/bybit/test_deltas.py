@@ -14,7 +14,6 @@ import wld.bybit.columns
 from tests.bybit import frames
 from tests.bybit.frames import S
 from tests.bybit.test_columns import SYMBOLS, Exchange, Pair
-from wld.bybit.decimals import Strings
 from wld.bybit.deltas import Deltas, read_deltas
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import BookDelta, Gap, GapReason
@@ -48,7 +47,12 @@ def delta(update_id: int, symbol: str = "WLDUSDT", **more: Any) -> bytes:
 
 
 def read(*messages: bytes, tail: bytes = b"") -> Deltas | None:
-    return read_deltas(Strings(b"".join((*messages, tail))), list(map(len, messages)))
+    found = read_deltas(messages, tail)
+    if found is None:
+        return None
+    text, deltas, _ = found
+    _, bad = text.decimals(deltas.places.first, deltas.places.length)
+    return None if len(bad) else deltas
 
 
 def test_every_field_is_where_it_should_be() -> None:
@@ -65,14 +69,16 @@ def test_every_field_is_where_it_should_be() -> None:
     assert found.sent_ms.tolist() == [1700000000001, 1_700_000_000_123, 1700000000001]
     assert found.event_ms.tolist() == [5, 1_700_000_000_120, 5]
     assert found.places.counts.tolist() == [2, 1, 1, 0, 2, 1]
-    assert len(found.places.start) == 14
+    assert len(found.places.first) == 14
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         (b'"u":12', b'"u":012'), (b'"u":12', b'"u":-12'), (b'"u":12', b'"u":1.2'), (b'"u":12', b'"u":12345678901234567'),
-        (b'"u":12', b'"u":'), (b'"u":12', b'"v":12'), (b'"delta"', b'"snapshot"'), (b'"s":"WLDUSDT"', b'"s":"WLDUSD"'),
+        (b'"u":12', b'"u":'), (b'"u":12', b'"v":12'), (b'"delta"', b'"snapshot'), (b'"delta"', b'"snapshots"'),
+        (b'"delta"', b'"snapshut"'), (b'"delta"', b'"snapsh"'), (b'"delta"', b'"delto"'), (b'"delta","ts"', b'"snapshot","tt"'),
+        (b'"delta"', b'"snapshat"'), (b'"s":"WLDUSDT"', b'"s":"WLDUSD"'),
         (b'"s":"WLDUSDT"', b'"s":"XLDUSDT"'), (b'"a":[]', b'"a":[[]]'), (b'"a":[]', b'"a":[["1","2"],]'),
         (b'"a":[]', b'"a":[["1","2","3"]]'), (b'"a":[]', b'"a":null'), (b'["1.0","2.5"]', b'["1.0"],["2.5"]'),
         (b'["1.0","2.5"]', b'["1.0","2.5"],["1.0","a"]'), (b'["1.0","2.5"]', b'["1.0", "2.5"]'), (b'"cts":', b'"cts": '),
@@ -121,7 +127,7 @@ def test_no_byte_may_be_another_one_unseen(changes: list[tuple[int, int, bool, b
     messages = [
         delta(11),
         delta(12, data={"s": "WLDUSDT", "b": [], "a": [["1.9", "0"]], "u": 12, "seq": 10**13}),
-        delta(13),
+        delta(13, type="snapshot"),
     ]
     for which, at, replaces, letter in changes:
         message = messages[which]
@@ -130,10 +136,18 @@ def test_no_byte_may_be_another_one_unseen(changes: list[tuple[int, int, bool, b
     pair.read([delta(14), delta(15)], 3 * S)
 
 
-def test_a_snapshot_among_them_does_not_end_it() -> None:
+def test_snapshots_are_as_usual_as_deltas() -> None:
+    messages = [delta(10, type="snapshot"), delta(11), delta(7, symbol="AUSDT", type="snapshot"), delta(12)]
+    found = read(*messages)
+    assert found is not None
+    assert found.is_snapshot.tolist() == [True, False, True, False]
+    assert found.sent_ms.tolist() == [1_700_000_000_123] * 4
     pair = Pair()
-    pair.read([frames.snapshot(10).encode(), delta(11)], 1 * S)
+    pair.read(list(messages), 1 * S)
     assert pair.columns._columns._unusual == 0
+    tables = pair.batches[-1].tables
+    assert tables is not None
+    assert (tables.count, tables.rows) == (4, [])
 
 
 def test_unusual_messages_are_not_tried_again_for_a_while() -> None:

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.batch import Batch
-from wld.bybit.decimals import Ints, Strings
+from wld.bybit.decimals import Ints, Text
 from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder, Sides, Topic
 from wld.bybit.deltas import read_deltas
-from wld.bybit.levels import EDGE, KnownLevels, Levels, Places, Slow, find_levels, is_tail
+from wld.bybit.levels import KnownLevels, Levels, Slow
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
+from wld.bybit.places import Places, Span, find_lists
 from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, counts, times
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
 from wld.bybit.trade_columns import (
@@ -41,11 +42,10 @@ from wld.units import ABSENT
 
 COLUMNS_FROM = 24
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
-DELTAS_FROM = 200
+DELTAS_FROM = 70
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
-_SNAPSHOT = b'"snapshot"'
 _UNUSUAL_READS = 64
 """So many reads book messages are decoded one by one, after some that are not written as usual."""
 
@@ -281,32 +281,31 @@ class _Read:
     def _numbers(self, single: list[Any], changes: TickerChanges) -> tuple[_Books, Ints]:
         """The books, and every other number of the read, in order."""
         tail = b"".join((*single, changes.text))
-        singles = len(single) + changes.count
-        try:
-            found = self._usual_books(tail, singles) if self._delta_places else None
-            strings, books, places = found or self._any_books(tail, singles)
-        except ValueError:
-            raise Strange from None
-        start, end = strings.start[places.tail :], strings.end[places.tail :]
-        count = len(places.start)
+        found = self._usual_books(tail) if self._delta_places else None
+        text, books, places, strings = found or self._any_books(tail)
+        if len(strings[0]) != len(single) + changes.count:
+            raise Strange
+        count = len(places.first)
+        first, length = strings
         if count:
-            start, end = np.concatenate([places.start, start]), np.concatenate([places.end, end])
-        values, bad = strings.decimals(start, end)
-        if len(bad):
-            first = count + len(single)
-            if bad[-1] >= first:
-                raise changes.odd((bad[bad >= first] - first).tolist())
+            first, length = np.concatenate([places.first, first]), np.concatenate([places.length, length])
+        values, bad = text.decimals(first, length)
+        levels = count >> 1
+        if bad:
+            ahead = count + len(single)
+            if bad[-1] >= ahead:
+                raise changes.odd([i - ahead for i in bad if i >= ahead])
             ends = np.cumsum(places.counts[0::2] + places.counts[1::2])
-            in_books = np.searchsorted(ends, bad[bad < count] // 2, "right")
+            in_books = np.searchsorted(ends, [i % levels for i in bad if i < count], "right")
             topics = {books.topics[i] for i in books.which[in_books].tolist()}
             owners = self._owners()
-            topics |= {owners[i] for i in (bad[bad >= count] - count).tolist()}
+            topics |= {owners[i - count] for i in bad if i >= count}
             for topic in topics:
                 topic.goes_by_rows = ODD_READS
             raise Again(topics)
         if len(values) and int(values[: count + len(single)].min(initial=0)) < 0:
             raise Strange
-        books.levels = Levels(np.ascontiguousarray(values[0:count:2]), values[1:count:2], places.counts)
+        books.levels = Levels(values[:levels], values[levels:count], places.counts)
         return books, values[count:]
 
     def _owners(self) -> list[Topic]:
@@ -317,7 +316,7 @@ class _Read:
                 owners += [state] * (2 * len(message.data))
         return owners
 
-    def _usual_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places] | None:
+    def _usual_books(self, tail: bytes) -> tuple[Text, _Books, Places, Span] | None:
         """The book messages that are not decoded yet, all at once; None where they are not as usual, but decoded now."""
         at = self._delta_places
         if self._delta_topics is not None:
@@ -326,21 +325,16 @@ class _Read:
         if not at:
             return None
         messages: list[Any] = [self._messages[i] for i in at]
-        found = None
-        with suppress(UnicodeEncodeError, ValueError):
+        read = None
+        with suppress(UnicodeEncodeError):
             if self._has_text:
                 messages = [message.encode() if isinstance(message, str) else message for message in messages]
-            lengths = list(map(len, messages))
-            strings = Strings(b"".join((*messages, tail)))
-            found = read_deltas(strings, lengths)
-        if found is None:
-            if not any(_SNAPSHOT in message for message in messages if isinstance(message, bytes)):
-                self._decoder._unusual = _UNUSUAL_READS
+            read = read_deltas(messages, tail)
+        if read is None:
+            self._decoder._unusual = _UNUSUAL_READS
             self._decode_late()
             return None
-        tail_at = found.places.tail
-        if len(strings.start) - tail_at != singles or not is_tail(strings, tail_at, sum(lengths), len(tail)):
-            raise Strange
+        text, found, strings = read
         try:
             topics = [self._market.topics[name] for name in found.topics]
         except KeyError:
@@ -357,9 +351,9 @@ class _Read:
             raise Strange
         books = _Books(
             at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
-            found.sent_ms * 1_000_000, np.zeros(len(found.which), np.bool_),
+            found.sent_ms * 1_000_000, found.is_snapshot,
         )  # fmt: skip
-        return strings, books, found.places
+        return text, books, found.places, strings
 
     def _decode_late(self) -> None:
         """Decode the book messages one by one after all."""
@@ -370,11 +364,10 @@ class _Read:
             raise Strange from None
         self._find_odd()
 
-    def _any_books(self, tail: bytes, singles: int) -> tuple[Strings, _Books, Places]:
+    def _any_books(self, tail: bytes) -> tuple[Text, _Books, Places, Span]:
         """The book messages that were decoded one by one."""
         at, decoded, states = self._plain(BOOK)
-        fragments = [raw for message in decoded for raw in (message.data.b, message.data.a)]
-        found = find_levels(b"".join((EDGE, *fragments, EDGE)), tail, singles, len(fragments))
+        found = find_lists([raw for message in decoded for raw in (message.data.b, message.data.a)], tail)
         if found is None:
             raise Strange
         place: dict[Topic, int] = {}
@@ -384,7 +377,8 @@ class _Read:
             counts([message.data.seq for message in decoded]), times([message.cts for message in decoded]),
             times([message.ts for message in decoded]), np.array([m.type == "snapshot" for m in decoded], np.bool_),
         )  # fmt: skip
-        return found[0], books, found[1]
+        text, places, strings = found
+        return text, books, places, strings
 
     def _continue(self, books: _Books) -> list[int]:
         """Each book's last message. Raises: Again for books that these messages do not simply continue."""

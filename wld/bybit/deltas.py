@@ -1,42 +1,30 @@
-"""Owns the book deltas of a read that are written exactly as the venue writes them: all of them at once. Pure.
+"""Owns the book messages of a read that are written exactly as the venue writes them: all of them at once. Pure.
 
     {"topic":"orderbook.50.X","type":"delta","ts":1,"data":{"s":"X","b":[["1","2"]],"a":[],"u":2,"seq":3},"cts":1}
 
-Every byte is looked at, by column instead of by message: between the strings stand these words, the symbol is the
-topic's, counts are digits, levels are pairs. One message that is written otherwise, and the whole read is for
-`wld.bybit.columns` to decode in the usual way, with the same results.
+Every byte is looked at, by column instead of by message. What is written like that has its commas in known places:
+before and behind them stand these words (of a snapshot, that word), the symbol is the topic's, counts are digits, levels
+are pairs. One message that is written otherwise, and the whole read is for `wld.bybit.columns` to decode in the usual way,
+with the same results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from wld.bybit.decimals import FIRST, LAST, PAD, Ints, Strings, Words
-from wld.bybit.levels import Places
+from wld.bybit.decimals import PAD, Ints, Text, Words
+from wld.bybit.places import CLOSE, QUOTE, Places, Span, find_commas, find_levels, find_strings
 
-_MOST_WORDS = 6
-"""Longest topic and symbol, in words of eight characters."""
-_HEAD, _TAIL = 9, 3
-"""Strings of a message before its first level, and behind its last."""
-_LETTER_A, _COMMA = b"a,"
-
-
-def _word(text: bytes) -> np.uint64:
-    return np.uint64(int.from_bytes(text[:8], "little"))
-
-
-_FOUR = FIRST[4]
-_LEVELS, _NO_LEVELS, _NEXT, _LAST_LEVEL = (_word(text) for text in (b'":[[', b'":[]', b'"],[', b'"]],'))
-_EXPECTED = (
-    b'{"topic"', b'topic":"', b'","type"', b':"delta"', b'a","ts":', b',"data":', b'":{"s":"', b'","b":[', b'"u":',
-    b',"seq":', b'},"cts":', b"\0\0\0\0\0\0\0}",
-)  # fmt: skip
-_WORDS = np.array([[_word(text)] for text in _EXPECTED])
-_MASKS = np.array([[FIRST[len(text)] if text[0] else LAST[1]] for text in _EXPECTED])
+_HEAD = 48
+"""Characters of a message that tell its topic."""
+_BEFORE_TOPIC = b'{"topic":"'
+_SYMBOL_WORDS = 3
+"""Longest symbol and the quote behind it, in words of eight characters."""
 
 
 class Deltas(Struct):
@@ -49,130 +37,145 @@ class Deltas(Struct):
     sequence: Ints
     sent_ms: Ints
     event_ms: Ints
+    is_snapshot: npt.NDArray[np.bool_]
     places: Places
 
 
-def read_deltas(strings: Strings, lengths: Sequence[int]) -> Deltas | None:
-    """The messages at the text's beginning, that long each; None where one is not written like that."""
-    start, end, letters, words = strings.start, strings.end, strings.letters, strings.words
-    bounds = np.empty(len(lengths) + 1, np.int64)
-    bounds[0] = PAD
-    np.cumsum(lengths, out=bounds[1:])
-    bounds[1:] += PAD
-    strings_before = np.searchsorted(start, bounds)
-    tail = int(strings_before[-1])
-    begin, stop, first, behind = bounds[:-1], bounds[1:], strings_before[:-1], strings_before[1:]
-    if int((behind - first).min()) <= _HEAD + _TAIL:
-        return None
-    asks = np.flatnonzero(letters.take(start[:tail] + 1) == _LETTER_A)
-    asks = asks[end[asks] - start[asks] == 2]
-    if len(asks) != len(first):
-        return None
-    last = behind - _TAIL
-    bid_strings, ask_strings = asks - first - _HEAD, last - asks - 1
-    if int(np.minimum(bid_strings, ask_strings).min()) < 0 or ((bid_strings | ask_strings) & 1).any():
-        return None
-
-    # The head, and the counts.
-    topic_end, data, symbol_end, update = end[first + 1], start[first + 5] - 1, end[first + 7], start[last]
-    sequence, cts = start[last + 1], start[last + 2]
-    at = np.stack([
-        begin, begin + 2, topic_end, topic_end + 8, topic_end + 14, data, data + 6, symbol_end, update, sequence - 1,
-        cts - 2, stop - 8,
-    ])  # fmt: skip
-    if ((words[at] & _MASKS) != _WORDS).any() or (start[first] != begin + 1).any():
-        return None
-    numbers = strings.whole_numbers(
-        np.concatenate([topic_end + 22, update + 4, sequence + 6, cts + 6]),
-        np.concatenate([data, sequence - 1, cts - 2, stop - 1]),
-    )
-    topics = _topics(strings, begin + 10, topic_end, data + 14, symbol_end)
-    if numbers is None or topics is None:
-        return None
-
-    # The levels.
-    counts, opened, follows = (np.empty(2 * len(first), np.int64) for _ in range(3))
-    counts[0::2], counts[1::2] = bid_strings >> 1, ask_strings >> 1
-    opened[0::2], opened[1::2] = end[first + _HEAD - 1], end[asks]
-    follows[0::2], follows[1::2] = start[asks], update
-    is_level = np.ones(tail, np.bool_)
-    for place in range(_HEAD):
-        is_level[first + place] = False
-    for place in range(_TAIL):
-        is_level[last + place] = False
-    is_level[asks] = False
-    level_start, level_end = start[:tail][is_level], end[:tail][is_level]
-    if not _are_levels(letters, words, level_start, level_end, counts, opened, follows):
-        return None
-    sent, updates, sequences, event = numbers.reshape(4, -1)
-    return Deltas(*topics, updates, sequences, sent, event, Places(level_start, level_end, counts, tail))
+def _words(*texts: bytes) -> Words:
+    return np.array([[int.from_bytes(text, "little")] for text in texts], np.uint64)
 
 
-def _topics(strings: Strings, start: Ints, end: Ints, symbol: Ints, symbol_end: Ints) -> tuple[list[str], Ints] | None:
-    """The topics, and which of them each message is of; None where a symbol is not its topic's."""
-    names, symbols = _texts(strings, start, end), _texts(strings, symbol, symbol_end)
-    if names is None or symbols is None:
+# A message's commas: behind the topic, the type, `ts`, `s`, the bids, the asks, `u`, `seq`, and the message.
+_TOPIC, _TYPE, _TS, _S, _BIDS, _ASKS, _U, _SEQ, _END = range(9)
+_TEXTS = (
+    # What stands where, counted from a comma on.
+    (_S, 0, b',"b":['), (_BIDS, 0, b',"a":['), (_TOPIC, 7, b':"delta"'), (_TYPE, -2, b'a","ts":'), (_TOPIC, -1, b'","type"'),
+    (_TS, 0, b',"data":'), (_TS, 6, b'":{"s":"'), (_ASKS, 0, b',"u":'), (_U, 0, b',"seq":'), (_SEQ, -1, b'},"cts":'),
+    (_END, -8, b"\0\0\0\0\0\0\0}"),
+)  # fmt: skip
+_LISTS, _TYPES = slice(0, 2), slice(2, 4)
+_COUNTS = ((_TYPE, 6, _TS, 0), (_ASKS, 5, _U, 0), (_U, 7, _SEQ, -1), (_SEQ, 7, _END, -1))
+"""Where counts begin and end: `ts`, `u`, `seq`, `cts`."""
+_ROWS = (
+    *((comma, by) for comma, by, _ in _TEXTS), *((end, by - 8) for *_, end, by in _COUNTS),
+    *((end, by - 16) for *_, end, by in _COUNTS), *((_S, -8 * (k + 1)) for k in range(_SYMBOL_WORDS)),
+)  # fmt: skip
+_FIXED, _NUMBERS = len(_TEXTS), len(_TEXTS) + 2 * len(_COUNTS)
+
+
+def _column(values: Sequence[int]) -> Ints:
+    return np.array(values, np.int64)[:, None]
+
+
+_COMMA, _BY = np.array([comma for comma, _ in _ROWS]), _column([by for _, by in _ROWS])
+_STARTS, _STARTS_BY = np.array([start for start, *_ in _COUNTS]), _column([by for _, by, *_ in _COUNTS])
+_STOPS, _STOPS_BY = np.array([end for *_, end, _ in _COUNTS]), _column([by for *_, by in _COUNTS])
+_1_TO_3 = _column([1, 2, 3])
+_EXPECTED = _words(*(text for *_, text in _TEXTS))
+_MASKS = _words(*(bytes(255 * (letter > 0) for letter in text) for *_, text in _TEXTS))
+_MASKS[_LISTS] = (1 << 64) - 1
+_FILLED, _EMPTY = (np.array(int.from_bytes(text, "little") << 48, np.uint64) for text in (b'["', b"],"))
+"""And behind the key of a list."""
+_SNAPSHOT = _words(b':"snapsh', b't","ts":') ^ _EXPECTED[_TYPES]
+_OF_DELTA, _OF_SNAPSHOT, _OF_DATA = np.array(len(',"type":"delta"')), len(',"type":"snapshot"'), len(',"data":{"s":"')
+_LETTER_O = ord("o")
+_0, _1 = np.array(0, np.uint64), np.array(1)
+_CLOSING = np.array(CLOSE << 8 | QUOTE, np.uint16)
+
+
+def read_deltas(messages: Sequence[bytes], tail: bytes) -> tuple[Text, Deltas, Span] | None:
+    """The text, what is in the messages, and the strings of the tail.
+
+    None where a message is not written like that, or the tail is not strings side by side.
+    """
+    n = len(messages)
+    text = Text(messages, tail)
+    begins = np.array([PAD - 1, *map(len, messages)], np.int64)
+    begins += _1
+    begins = np.add.accumulate(begins)
+    end = int(begins[n])
+    commas, neighbours = find_commas(text, end)
+    closing = (neighbours == _CLOSING).nonzero()[0]  # behind the bids, and behind the asks
+    if len(closing) != 2 * n:
         return None
-    which = np.zeros(len(start), np.int64)
-    firsts = which[:1]
-    if (names != names[:, :1]).any():
-        key = names[0]
-        for word in names[1:]:
-            key = (key ^ key >> _SHIFT) * _MIX ^ word
-        _, firsts, which = np.unique(key, return_index=True, return_inverse=True)
-    same = firsts[which]
-    if (names != names[:, same]).any() or (symbols != symbols[:, same]).any():
+    index = np.empty((9, n), np.int64)
+    index[_BIDS], index[_ASKS] = closing[0::2], closing[1::2]
+    np.add(index[_ASKS], _1_TO_3, index[_U:])
+    index[_TOPIC, 0] = 1
+    np.add(index[_END, :-1], _1, index[_TOPIC, 1:])
+    np.add(index[_TOPIC], _1_TO_3, index[_TYPE:_BIDS])
+    if index[_END, -1] != len(commas) - 1:
         return None
-    found: list[str] = []
-    for i in firsts.tolist():
-        name = strings.padded[start[i] : end[i]]
-        if name.rpartition(b".")[2] != strings.padded[symbol[i] : symbol_end[i]]:
+    at = commas.take(index, mode="clip")
+    heads: dict[bytes, int] = {}
+    places = [heads.setdefault(message[:_HEAD], len(heads)) for message in messages]
+    topics = [_read_head(head) for head in heads]
+    names = [name for name, _ in topics]
+    if "" in names:
+        return None
+    topic = np.frombuffer(b"".join([words for _, words in topics]), np.uint64).reshape(len(names), -1)
+    if len(names) == 1:
+        which = np.zeros(n, np.int64)
+    else:
+        which = np.array(places, np.int64)
+        topic = topic.take(which, axis=0)
+        unique = dict.fromkeys(names)
+        if len(unique) < len(names):  # a head goes beyond the topic
+            order = {name: i for i, name in enumerate(unique)}
+            which = np.array([order[name] for name in names], np.int64).take(which)
+            names = list(unique)
+    topic = topic.T
+
+    # What stands beside the levels.
+    words = text.words_at(at[_COMMA] + _BY)
+    seen = words[:_FIXED]
+    seen ^= _EXPECTED
+    is_snapshot = at[_TYPE] - at[_TOPIC] != _OF_DELTA
+    if np.count_nonzero(is_snapshot):
+        seen[_TYPES] ^= np.where(is_snapshot, _SNAPSHOT, _0)
+        type_end = at[_TYPE, is_snapshot]
+        if (type_end - at[_TOPIC, is_snapshot] != _OF_SNAPSHOT).any() or (
+            text.letters.take(type_end - 3) != _LETTER_O
+        ).any():
             return None
-        found.append(name.decode("latin-1"))
-    return found, which
-
-
-_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
-
-
-def _texts(strings: Strings, start: Ints, end: Ints) -> Words | None:
-    """Short texts as columns of words and a last one for the length; None where one is too long."""
-    length = end - start
-    count = (int(length.max()) + 7) >> 3
-    if count > _MOST_WORDS:
-        return None
-    steps = np.arange(0, 8 * count + 1, 8)[:, None]
-    words: Words = strings.words[start + steps] & FIRST.take(length - steps, mode="clip")
-    words[-1] = length
-    return words
-
-
-def _are_levels(
-    letters: npt.NDArray[np.uint8], words: Words, start: Ints, end: Ints, counts: Ints, opened: Ints, follows: Ints
-) -> bool:
-    """Whether each side is `[["p","s"],["p","s"]]` or `[]` between the key's end and the next key's start."""
-    filled = counts > 0
-    is_empty = ~filled
-    brackets = words[opened] & _FOUR
-    if not (brackets == np.where(filled, _LEVELS, _NO_LEVELS)).all():
-        return False
-    if is_empty.any() and not (
-        (letters.take(opened[is_empty] + 4) == _COMMA).all() and (follows[is_empty] == opened[is_empty] + 5).all()
+    lists = index[_BIDS:_U] - index[_S:_ASKS]
+    seen[_LISTS] ^= np.where(lists == _1, _EMPTY, _FILLED)
+    seen &= _MASKS
+    symbols = words[_NUMBERS:]
+    symbols ^= topic[2 : 2 + _SYMBOL_WORDS]
+    symbols &= topic[2 + _SYMBOL_WORDS :]
+    lengths = topic[:2].view(np.int64)
+    if (
+        np.count_nonzero(seen)
+        or np.count_nonzero(symbols)
+        or np.count_nonzero(at[_END] + _1 != begins[1:])
+        or np.count_nonzero(at[_TOPIC] - begins[:-1] != lengths[0])
+        or np.count_nonzero(at[_S] - at[_TS] != lengths[1])
     ):
-        return False
-    if not len(start):
-        return True
-    ends = np.cumsum(counts)[filled]
-    price_start, price_end, size_start, size_end = start[0::2], end[0::2], start[1::2], end[1::2]
-    after, word = np.empty(len(size_end), np.int64), np.full(len(size_end), _NEXT)
-    after[:-1] = price_start[1:]
-    after[ends - 1] = follows[filled]
-    word[ends - 1] = _LAST_LEVEL
-    firsts = np.concatenate([[0], ends[:-1]])
-    return bool(
-        (price_start[firsts] == opened[filled] + 4).all()
-        and (size_start - price_end == 2).all()
-        and (letters.take(price_end + 1) == _COMMA).all()
-        and (after - size_end == 4).all()
-        and (words[size_end] & _FOUR == word).all()
-    )
+        return None
+    counts = text.whole_numbers(at[_STARTS] + _STARTS_BY, at[_STOPS] + _STOPS_BY, words[_FIXED:_NUMBERS])
+    if counts is None:
+        return None
+    levels = find_levels(text, commas, neighbours, index[_S:_ASKS].T.ravel(), lists.T.ravel(), 8)
+    strings = find_strings(text, end, len(tail))
+    if levels is None or strings is None:
+        return None
+    sent_ms, update_id, sequence, event_ms = counts
+    return text, Deltas(names, which, update_id, sequence, sent_ms, event_ms, is_snapshot, levels), strings
+
+
+@lru_cache(4096)
+def _read_head(head: bytes) -> tuple[str, bytes]:
+    """A message's topic from its first characters, and the words that `read_deltas` compares with: how far from its
+    beginning the comma behind the topic stands, and how far from that before the data the one behind the symbol; the
+    symbol and its closing quote, the end first; in which bytes of these words they are. An empty topic: not to be told."""
+    end = head.find(b'"', len(_BEFORE_TOPIC))
+    name = head[len(_BEFORE_TOPIC) : end]
+    symbol = name.rpartition(b".")[2] + b'"'
+    size = 8 * _SYMBOL_WORDS
+    if not head.startswith(_BEFORE_TOPIC) or end < 0 or len(symbol) > size:
+        return "", b""
+    lengths = np.array([end + 1, _OF_DATA + len(symbol)], np.uint64)
+    texts = symbol.rjust(size, b"\0"), (b"\xff" * len(symbol)).rjust(size, b"\0")
+    words = (np.frombuffer(text, np.uint64)[::-1] for text in texts)
+    return name.decode("latin-1"), np.concatenate([lengths, *words]).tobytes()

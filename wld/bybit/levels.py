@@ -1,4 +1,4 @@
-"""Owns the levels of a read's books: that they are written as levels are, and which of them may make a book cross. Pure."""
+"""Owns which levels of a read's books may make one of them cross. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from wld.bybit.decimals import PAD, Ints, Strings
+from wld.bybit.decimals import Ints
 from wld.bybit.decoder import Sides
-
-EDGE = b'[["0","0"]]'
-"""Stands before and behind the levels, so that every real level has neighbours."""
-_WORD = {name: int.from_bytes(name, "little") for name in (b'"],[', b'"]][')}
 
 
 class Levels(Struct, frozen=True):
@@ -23,95 +19,6 @@ class Levels(Struct, frozen=True):
     size: Ints
     counts: Ints
     """Levels of each side in turn: bids and asks of the first message, of the second, …"""
-
-
-class Places(Struct):
-    """Where the numbers of a text stand: of levels, and behind them."""
-
-    start: Ints
-    """Opening quotes of the levels' prices and sizes in turn."""
-    end: Ints
-    counts: Ints
-    """As in `Levels`."""
-    tail: int
-    """The first string that is not of a level."""
-
-
-def find_levels(text: bytes, tail: bytes, singles: int, fragments: int) -> tuple[Strings, Places] | None:
-    """Where the levels are, if the text is what it should be: an edge, fragments that each are lists of pairs of strings
-    or empty, an edge; and behind it the tail, so many strings one after the other. None where it is not.
-
-    Raises:
-        ValueError: quotes that do not pair.
-    """
-    strings = Strings(text + tail)
-    found = _find_levels(strings, len(text), len(tail), singles, fragments)
-    if found is not None:
-        return strings, found
-    bare = text.translate(None, b" \t\r\n")
-    if len(bare) == len(text):
-        return None
-    again = Strings(bare + tail)
-    if len(again.start) != len(strings.start) or (again.end - again.start != strings.end - strings.start).any():
-        return None  # the white space was inside a string
-    found = _find_levels(again, len(bare), len(tail), singles, fragments)
-    return None if found is None else (again, found)
-
-
-def is_tail(strings: Strings, first: int, at: int, length: int) -> bool:
-    """Whether from there on, to the text's end, nothing stands but strings side by side, the first of them `first`."""
-    start, end = strings.start[first:], strings.end[first:]
-    if not len(start):
-        return not length
-    return bool(start[0] == PAD + at and end[-1] == PAD + at + length - 1 and (start[1:] == end[:-1] + 1).all())
-
-
-def _find_levels(strings: Strings, text: int, tail: int, singles: int, fragments: int) -> Places | None:
-    """As `find_levels`, of a text without white space between its tokens.
-
-    Each fragment is known to be JSON, so its brackets pair. It is `[["p","s"],["p","s"]]` or `[]` exactly if before
-    every size stands `","`, between two levels `"],["`, and between two fragments `"]]`, any number of `[]`, `[["`.
-    """
-    start, end = strings.start, strings.end
-    count = len(start) - singles
-    if count < 4 or count & 1:
-        return None
-    if not is_tail(strings, count, text, tail):
-        return None
-    start, end = start[:count], end[:count]
-    letters = strings.letters
-    price_end = end[0::2]
-    price_start, size_end = start[2::2], end[1:-1:2]  # of the next level; of this one
-    gap = price_start - size_end
-    words = np.ndarray((len(letters) - 3,), "<u4", strings.padded, 0, (1,))[size_end]
-    is_inner = gap == 4
-    if not (
-        (start[1::2] == price_end + 2).all()
-        and (letters.take(price_end + 1) == ord(",")).all()
-        and (words == np.where(is_inner, _WORD[b'"],['], _WORD[b'"]]['])).all()
-        and (letters.take(price_start - 1) == ord("[")).all()
-        and start[0] == PAD + 2
-        and end[-1] == PAD + text - 3
-    ):
-        return None
-    ends = np.flatnonzero(~is_inner)  # the level that ends each fragment; the first is the edge
-    empties = (gap[ends] - 5) >> 1
-    many = empties > 0
-    if many.any() and not _are_empties(letters, size_end[ends[many]] + 3, gap[ends[many]] - 3):
-        return None
-    if int(gap[ends].min()) < 5 or len(ends) - 1 + int(empties.sum()) != fragments:
-        return None
-    counts = np.zeros(fragments, np.int64)
-    counts[np.arange(len(ends) - 1) + np.cumsum(empties)[:-1]] = np.diff(ends)
-    return Places(start[2:-2], end[2:-2], counts, count)
-
-
-def _are_empties(letters: npt.NDArray[np.uint8], start: Ints, length: Ints) -> bool:
-    """Whether each stretch is `[]` some times and then `[[`."""
-    within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-    seen = letters.take(np.repeat(start, length) + within)
-    is_close = (within & 1 == 1) & (within != np.repeat(length, length) - 1)
-    return not (length & 1).any() and bool((seen == np.where(is_close, ord("]"), ord("["))).all())
 
 
 class Slow(Struct):
