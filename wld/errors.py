@@ -35,12 +35,16 @@ class FatalSourceError(SourceError):
 
 
 class RemoteProtocolError(WldError):
-    """The venue sent something that cannot be read: `kind` groups it for counting."""
+    """The venue sent something that cannot be read: `kind` groups it for counting.
 
-    def __init__(self, kind: str, detail: str) -> None:
+    `symbol` is the one that the content names where the topic names another: either may be the wrong one.
+    """
+
+    def __init__(self, kind: str, detail: str, symbol: str | None = None) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
+        self.symbol = symbol
 
 
 class BookInvalid(WldError):

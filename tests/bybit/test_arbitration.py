@@ -732,6 +732,115 @@ def test_a_recording_begins_with_what_came_first() -> None:
     assert told(lines) == [2]
 
 
+def doubtful(lines: Lines, line: int, topic: str, since: int, reason: GapReason = GapReason.SILENCE) -> None:
+    """What a line's decoder says of a topic that it carried not for a while, but does again."""
+    prefix, _, symbol = topic.rpartition(".")
+    gap = Gap(0, reason, prefix, symbol, first_time=since, last_time=lines.now, receive_time=lines.now)
+    lines.out += lines.arbiter.receive(line, [gap], lines.now)
+    lines.out += lines.arbiter.subscribed(line, [topic], lines.now)
+
+
+@pytest.mark.parametrize("reason", [GapReason.SILENCE, GapReason.REJECTED_TOPIC])
+@pytest.mark.parametrize("topic", TOPICS[1:])
+def test_a_topic_that_the_venue_ended_on_both_lines_is_one_gap_where_the_first_knew(
+    topic: str, reason: GapReason
+) -> None:
+    if topic == TICKER and reason is GapReason.SILENCE:
+        pytest.skip("its snapshot tells")
+    lines, first, second = two_lines()
+    lines.arbiter.holes = []
+    lines.publish(lines.venue.trade(1))
+    lines.deliver_all()
+    since = lines.now
+    lines.pass_time(40_000)
+    doubtful(lines, second, topic, since, reason)
+    lines.publish(lines.venue.trade(1), but=first)
+    lines.publish(lines.venue.ticker(), but=first)
+    lines.deliver(second)
+    doubtful(lines, first, topic, since, reason)
+    (gap,) = lines.gaps()
+    assert (f"{gap.topic}.{gap.symbol}", gap.reason, gap.first_time) == (topic, reason, since)
+    assert told(lines) == ([1, "gap", 2] if topic == TRADES else told(lines))
+    assert [hole.gap for hole in lines.arbiter.holes] == ([gap] if topic == TRADES else [])
+    everything(lines)
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert lines.names(TRADES)[-4:] == lines.venue.published[TRADES][-4:]
+    assert len(lines.gaps()) == 1
+
+
+def test_a_topic_that_the_venue_ended_on_one_line_costs_nothing() -> None:
+    lines, first, second = two_lines()
+    since = lines.now
+    for _ in range(4):
+        everything(lines)
+        lines.pass_time(10_000)
+        lines.deliver(first)
+    doubtful(lines, second, TRADES, since)
+    everything(lines)
+    lines.deliver(first)
+    lines.deliver(second)
+    lines.settle()
+    assert complete(lines)
+
+
+def test_a_line_that_vouched_while_it_was_mute_itself_is_told_when_that_comes_out() -> None:
+    lines, first, second = two_lines()
+    since = lines.now
+    lines.pass_time(27_000)
+    lines.publish(lines.venue.book(), but=second)
+    lines.deliver(first)
+    muted = lines.now
+    lines.pass_time(3_000)
+    doubtful(lines, second, TRADES, since)
+    found_out = lines.now
+    assert lines.gaps() == []
+    lines.pass_time(300)
+    lines.ping(first)
+    lines.deliver_all()  # a pong proves nothing of a topic
+    lines.publish(lines.venue.trade(1), but=first)
+    lines.deliver_all()
+    lines.pass_time(30_000)
+    doubtful(lines, first, TRADES, muted)
+    (gap,) = lines.gaps()
+    assert (gap.topic, gap.first_time, gap.last_time) == ("publicTrade", muted, found_out)
+
+
+def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:
+    lines = Lines()
+    lines.arbiter.holes = []
+    line = lines.connect()
+    everything(lines)
+    lines.queues[line].extend(["{garbage"] * 50)
+    everything(lines)
+    lines.queues[line].extend(["{garbage"] * 50)
+    lines.deliver_all()
+    assert [(g.reason, g.topic) for g in lines.gaps()] == [(GapReason.UNDECODABLE, None)] * 2
+    assert [list(hole.last_trades) for hole in lines.arbiter.holes] == [[TRADES]] * 2
+
+
+def test_a_slower_line_that_brings_what_was_sent_since_the_recording_began_is_told() -> None:
+    lines = Lines()
+    slower = lines.connect()
+    lines.pass_time(100)
+    quicker = lines.connect()
+    lines.deliver(quicker, 1)  # the book: the recording begins
+    begun = lines.now
+    lines.pass_time(50)
+    for _ in range(2):
+        lines.publish(lines.venue.ticker(), but=quicker)
+        lines.pass_time(50)
+    lines.queues[quicker][0] = lines.venue.snapshots()[1]
+    lines.deliver(quicker)
+    lines.deliver(slower)
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic, gap.first_time, gap.last_time) == (GapReason.SILENCE, "tickers", begun, lines.now)
+    everything(lines)
+    lines.deliver_all()
+    assert len(lines.gaps()) == 1
+
+
 class AnyFate(RuleBasedStateMachine):
     """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
 

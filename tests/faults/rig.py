@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +149,19 @@ class Rig:
 
 
 def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:
-    """Connections of a source, each through the proxy that has the fewest."""
+    """Connections of a source, each through the proxy that has the fewest of them."""
     connect = make_connect(config)
+    carried: Counter[int] = Counter()
 
-    def through(url: str) -> AbstractAsyncContextManager[FrameStream]:
-        proxy = min(proxies, key=lambda p: p.connections)
-        return connect(f"ws://{HOST}:{proxy.port}{path}")
+    @asynccontextmanager
+    async def through(url: str) -> AsyncIterator[FrameStream]:
+        port = min((proxy.port for proxy in proxies), key=carried.__getitem__)
+        carried[port] += 1
+        try:
+            async with connect(f"ws://{HOST}:{port}{path}") as stream:
+                yield stream
+        finally:
+            carried[port] -= 1
 
     return through
 
@@ -170,6 +178,7 @@ async def recording(
     recorder: RecorderConfig | None = None,
     clock: ReceiveClock | None = None,
     drain_timeout: float = 10.0,
+    proxy: type[FaultProxy] = FaultProxy,
     **source: Any,
 ) -> AsyncIterator[Rig]:
     """Run it all; at the end of the block the exchange falls silent and the recorder drains."""
@@ -179,7 +188,7 @@ async def recording(
     async with trio.open_nursery() as nursery:
         address = await nursery.start(serve_exchange, ExchangeConfig(symbols, rate=rate, faults=faults))
         address.exchange.sent_log = []
-        gates = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port) for _ in range(proxies)]
+        gates = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port, proxy) for _ in range(proxies)]
         urls = (f"ws://127.0.0.1:{gates[0].port}/v5/public/linear", address.rest_url)
         bybit = BybitSource(config, urls=urls, connect=spread(config, gates, "/v5/public/linear"), clock=clock)
         rig = Rig(address.exchange, gates, bybit, folder)

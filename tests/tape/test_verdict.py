@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 import wld
 from wld.tape import show
 from wld.tape.verdict import NOT_RECORDED, UNEXPLAINED, TopicVerdict
@@ -141,6 +143,40 @@ def test_a_topic_that_was_refused_is_listed_with_nothing(tmp_path: Path) -> None
     refused = gap(1, 0, 0, topic="tickers", symbol="CUSDT", reason=wld.GapReason.REJECTED_TOPIC)
     verdict = of(judge(tmp_path, [trade(0), refused, trade(1)]), "CUSDT", "tickers")
     assert (verdict.events, verdict.covered, verdict.is_complete) == (0, 0.0, False)
+
+
+def refusal(gap_id: int, first: float, at: float, last: float | None = None) -> wld.Gap:
+    made = gap(gap_id, first, at, topic="tickers", symbol="AUSDT", reason=wld.GapReason.REJECTED_TOPIC)
+    return structs.replace(made, last_time=None if last is None else T0 + int(last * SECOND))
+
+
+def ticker(at: float) -> wld.Ticker:
+    return wld.Ticker("AUSDT", receive_time=T0 + int(at * SECOND))
+
+
+def test_a_topic_refused_for_good_is_a_hole_to_the_end(tmp_path: Path) -> None:
+    verdict = of(judge(tmp_path, [trade(0), ticker(0), refusal(1, 0, 2), trade(10)]), "AUSDT", "tickers")
+    assert [(h.first_time, h.last_time) for h in verdict.holes] == [(T0, T0 + 10 * SECOND)]
+    assert verdict.covered == 0.0
+
+
+def test_a_topic_refused_for_a_while_is_a_hole_until_the_venue_serves_it_again(tmp_path: Path) -> None:
+    events = [trade(0), ticker(1), refusal(1, 1, 2), refusal(2, 2, 6, 6), ticker(7), trade(10)]
+    verdict = of(judge(tmp_path, events), "AUSDT", "tickers")
+    assert [(h.first_time, h.last_time) for h in verdict.holes] == [
+        (T0 + SECOND, T0 + 2 * SECOND),
+        (T0 + 2 * SECOND, T0 + 6 * SECOND),
+    ]
+    assert verdict.covered == 0.5
+
+
+def test_a_message_that_may_have_been_of_any_topic_is_no_hole_in_a_book_whose_update_ids_go_on(tmp_path: Path) -> None:
+    unread = {"reason": wld.GapReason.UNDECODABLE, "symbol": "AUSDT"}
+    report = judge(tmp_path, [book(0, 5, is_snapshot=True), trade(0), gap(1, 0, 1, **unread), book(2, 6), trade(2)])
+    assert of(report, "AUSDT", "orderbook.50").is_complete
+    assert [h.reason for h in of(report, "AUSDT", "publicTrade").holes] == ["undecodable"]
+    report = judge(tmp_path / "skips", [book(0, 5, is_snapshot=True), gap(1, 0, 1, **unread), book(2, 7)])
+    assert [h.reason for h in of(report, "AUSDT", "orderbook.50").holes] == ["undecodable"]
 
 
 def test_what_a_person_and_a_program_are_told(tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ from wld.events import Event, Gap, GapReason
 
 HOLD_S = 10.0
 """A line ahead waits at most so long for one behind; then what is between is a Gap."""
+REMEMBERED = 4_096
+"""Topics no longer carried whose logs are kept."""
+LATELY_S = 5.0
+"""A line that brought nothing of a symbol for so long does not vouch for its being carried."""
 ALONE_S = 30.0
 """Trades or liquidations on one line only for so long are a divergence."""
 LOG_ITEMS = 32_768
@@ -55,6 +59,7 @@ class Arbiter(Merging):
         self._lost: tuple[GapReason, int | None] | None = None
         self._last_data: int | None = None
         self._first_data: int | None = None
+        self._removed: dict[str, TopicState] = {}
         self.add_topics(topics)
 
     # -- topics
@@ -63,14 +68,18 @@ class Arbiter(Merging):
         """Carry more topics."""
         for name in topics:
             if name not in self._topics:
-                topic = self._topics[name] = TopicState(name)
-                for line in self._lines:
-                    topic.views[line] = View()
+                topic = self._removed.pop(name) if name in self._removed else TopicState(name)
+                self._topics[name] = topic
+                topic.views = {line: View() for line in self._lines}
 
     def remove_topics(self, topics: Iterable[str]) -> None:
         """Carry these no more."""
         for name in topics:
-            self._topics.pop(name, None)
+            if topic := self._topics.pop(name, None):
+                topic.is_fresh, topic.hole = True, None
+                self._removed[name] = topic  # it knows what went out, should it come again
+                if len(self._removed) > REMEMBERED:
+                    del self._removed[next(iter(self._removed))]
             self._holding = {(held, line) for held, line in self._holding if held != name}
 
     # -- lines
@@ -257,6 +266,7 @@ class Arbiter(Merging):
         if topic is None:
             return events if name is None else []
         view = topic.views[line]
+        self._lines[line].brought[topic.symbol] = self._now
         if view.is_renewed and topic.is_covered:
             return []
         out: list[Event] = []
@@ -289,8 +299,10 @@ class Arbiter(Merging):
             return []  # told by `disconnected`
         if gap.reason is GapReason.REJECTED_TOPIC and name is not None:
             return self._rejected(line, name, gap)
+        if gap.reason is GapReason.SILENCE and name in self._topics and not self._topics[name or ""].is_dated:
+            return self._doubted(line, self._topics[name or ""], gap)
         if name is None:
-            topics = [t for t in self._topics.values() if not t.is_strict]
+            topics = [t for t in self._topics.values() if not t.is_strict and gap.symbol in (None, t.symbol)]
         else:
             topics = [self._topics[name]] if name in self._topics else []
             if gap.reason is GapReason.UNDECODABLE:
@@ -308,16 +320,23 @@ class Arbiter(Merging):
             return []
         goes_on = gap.reason is GapReason.UNDECODABLE
         if goes_on and len(bare) > 1 and not any(self._taker(t, line, state) for t in bare):
+            told = self._rubbish
             for topic in bare:
                 self._attach(topic, line, topic.log.end)
                 topic.begins_again(line, self._sent or self._lines[line].last_sent)
-            return [structs.replace(gap, receive_time=self._now)]
+            if told is not None and told.symbol in (None, gap.symbol):
+                return []  # in the same place
+            self._rubbish = gap = structs.replace(gap, receive_time=self._now)
+            self._note_hole(gap)
+            return [gap]
         return self._uncovered(bare, line, state, gap.reason, missed=gap.missed, goes_on=goes_on)
 
     def _rejected(self, line: int, name: str, gap: Gap) -> list[Event]:
         topic = self._topics.get(name)
         if topic is None:
             return []
+        if gap.last_time is not None:
+            return self._doubted(line, topic, gap)
         view = topic.views[line]
         view.subscribed = False
         self._detach(topic, line)
@@ -326,6 +345,43 @@ class Arbiter(Merging):
         topic.is_rejected = True
         topic.is_fresh = True
         return [structs.replace(gap, receive_time=self._now)]
+
+    def _doubted(self, line: int, topic: TopicState, gap: Gap) -> list[Event]:
+        """A line carried a topic not at all for a while, and does again: nothing, where another did meanwhile.
+
+        That another is counted as covering the topic is not enough, since the venue tells neither of them: it must have
+        brought something of the symbol lately, or have found itself out in the same way before.
+        """
+        since = gap.first_time or 0
+        lately = max((since + self._now) // 2, self._now - int(LATELY_S * NS))
+        topic.is_rejected = False
+        for other, view in topic.views.items():
+            if other == line or not (view.attached and view.subscribed):
+                continue
+            if self._lines[other].brought.get(topic.symbol, 0) > lately:
+                self._detach(topic, line)
+                topic.views[line].untold = since, self._now
+                return []
+            if view.subscribed_at > since:
+                self._detach(topic, line)
+                return self._told_late(topic, view, gap.reason, since)
+        for other, view in topic.views.items():
+            view.subscribed = other == line
+            self._detach(topic, other)
+        if self._lost is not None:
+            return []
+        if topic.is_dated:
+            return [self._gap(gap.reason, topic.name, gap.first_time, None)]  # its snapshot is to come
+        topic.hole = gap.reason, gap.first_time
+        return self._lead(topic, line, topic.views[line], None)
+
+    def _told_late(self, topic: TopicState, view: View, reason: GapReason, since: int) -> list[Event]:
+        """What the line that went on had been dismissed for: the one that vouched for it was mute as well by then."""
+        untold, view.untold = view.untold, None
+        if untold is None or untold[1] <= since:
+            return []
+        told = self._gap(reason, topic.name, max(since, untold[0]), None)
+        return [structs.replace(told, last_time=untold[1])]
 
     # -- time
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, NamedTuple
 
-from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker
+from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker, named_symbol
 from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
@@ -26,6 +26,10 @@ PUSHES = 64
 repeat each other within a message, and from one push time to another."""
 MOST_TOPICS = 20_000
 """Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
+REMEMBERED = 4_096
+"""Topics no longer followed that are remembered: the trades that went out on them, should they be followed again."""
+OTHERS = ("kline.", "priceLimit.", "insurance.", "adlAlert.", "liquidation.", "system.")
+"""What the venue sends on topics that we never ask for."""
 NO_BID, NO_ASK = -1, 1 << 63
 """Best prices of a side that is empty."""
 
@@ -192,12 +196,30 @@ class MarketDecoder:
 
     Guarantees: events in the order of the wire; a Gap in the place of whatever could not be used; receive times
     that never go backwards. `accept_any` follows topics that were not announced with `expect` (recorded input).
+
+    What cannot even be told to be of a topic is a Gap of all of them, one for as many such messages as come with no
+    other between: so rubbish costs the tape less than what it stands between. With `each_alone` each is one by itself.
     """
 
-    def __init__(self, *, accept_any: bool = False, next_gap_id: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        accept_any: bool = False,
+        each_alone: bool = False,
+        next_gap_id: Callable[[], int] | None = None,
+    ) -> None:
         self._accept_any = accept_any
+        self._each_alone = each_alone
+        self._rubbish_after: tuple[str | None, int | None] | None = None
+        """What the last Gap for a message of no topic spoke of, and when data had last come before it."""
         self.next_gap_id = next_gap_id or count(1).__next__
         self.topics: dict[str, Topic] = {}
+        self._prefixes: set[str] = set()
+        self._forgotten: dict[str, Topic] = {}
+        self.revenants: set[str] = set()
+        """Forgotten topics of which messages come all the same."""
+        self.doubts: list[tuple[str, int | None]] = []
+        """Symbols of which a topic fell silent and lost something, and the time of the last message before, ns."""
         self._control: list[Envelope] = []
         self._resyncs: list[tuple[str, GapReason]] = []
         self._restarts: list[str] = []
@@ -217,11 +239,17 @@ class MarketDecoder:
     def expect(self, topic: str) -> None:
         """Follow a topic; its first message must be a snapshot where it has snapshots."""
         if topic not in self.topics:
-            self.topics[topic] = Topic(topic)
+            if known := self._forgotten.pop(topic, None):
+                known.reset()
+            self.topics[topic] = known or Topic(topic)
+            self._prefixes.add(self.topics[topic].prefix)
 
     def forget(self, topic: str) -> None:
         """Stop following a topic."""
-        self.topics.pop(topic, None)
+        if known := self.topics.pop(topic, None):
+            self._forgotten[topic] = known
+            if len(self._forgotten) > REMEMBERED:
+                del self._forgotten[next(iter(self._forgotten))]
 
     def connection_lost(self, reason: GapReason) -> None:
         """The connection is gone: a Gap for all topics goes in before the next event, if data had come at all."""
@@ -251,10 +279,11 @@ class MarketDecoder:
         missed: int | None = None,
         first_time: int | None = None,
         last_time: int | None = None,
+        symbol: str | None = None,
     ) -> Gap:
-        """A Gap with the next id; `topic` is the venue's full name or None for all."""
+        """A Gap with the next id; `topic` is the venue's full name, or None for all: of `symbol`, where that is given."""
         self.time = receive_time = max(self.time, receive_time)
-        prefix, _, symbol = topic.rpartition(".") if topic else (None, "", None)
+        prefix, _, symbol = topic.rpartition(".") if topic else (None, "", symbol)
         gap = Gap(
             gap_id=self.next_gap_id(),
             reason=reason,
@@ -265,16 +294,19 @@ class MarketDecoder:
             last_time=last_time,
             receive_time=receive_time,
         )
-        if self.holes is not None and reason is not GapReason.REJECTED_TOPIC and prefix in (None, "publicTrade"):
-            before, self._trades_before = self._trades_before or self._last_trades(topic), {}
-            self.holes.append(Hole(gap, before))
+        is_over = reason is not GapReason.REJECTED_TOPIC or last_time is not None
+        if self.holes is not None and is_over and prefix in (None, "publicTrade"):
+            before = self._trades_before if topic is None and symbol is None else {}
+            if before:
+                self._trades_before = {}
+            self.holes.append(Hole(gap, before or self._last_trades(symbol or None)))
         return gap
 
-    def _last_trades(self, topic: str | None) -> dict[str, LastTrade | None]:
+    def _last_trades(self, symbol: str | None) -> dict[str, LastTrade | None]:
         return {
             name: state.last_trade
             for name, state in self.topics.items()
-            if state.prefix == "publicTrade" and topic in (None, name)
+            if state.prefix == "publicTrade" and symbol in (None, state.symbol)
         }
 
     def knows_trade(self, topic: str, trade_id: str) -> bool:
@@ -363,16 +395,42 @@ class MarketDecoder:
         self.counters[error.kind] += 1
         self._notes.append((error.kind, str(error)))
         known = self.topics.get(topic) if topic else None
-        first = known.last_time if known else self.last_data_time
+        if known is None:
+            return self._rubbish(None, receive_time)
+        before = self._take_pending_gap(receive_time, receive_time)
+        return [*before, *self._unread(known, None, error, receive_time)]
+
+    def _unread(self, state: Topic, missed: int | None, error: RemoteProtocolError, receive_time: int) -> list[Event]:
+        """The Gap of what a topic lost; another of the topic that its content names, where that is one of ours."""
+        meant = self.topics.get(f"{state.prefix}.{error.symbol}") if error.symbol else None
+        return [
+            self.make_gap(
+                GapReason.UNDECODABLE,
+                one.name,
+                receive_time,
+                missed=missed if one is state else None,
+                first_time=state.last_time,
+                last_time=receive_time,
+            )
+            for one in (state, meant)
+            if one is not None
+        ]
+
+    def _rubbish(self, symbol: str | None, receive_time: int) -> list[Event]:
+        """The Gap of a message that may have been of any topic (of a symbol)."""
+        if self._rubbish_after == (symbol, self.last_data_time) and not self._each_alone and not self._pending_gap:
+            return []
+        before = self._take_pending_gap(receive_time, receive_time)
+        self._rubbish_after = symbol, self.last_data_time
         gap = self.make_gap(
             GapReason.UNDECODABLE,
-            known.name if known else None,
+            None,
             receive_time,
-            missed=None,
-            first_time=first,
+            first_time=self.last_data_time,
             last_time=receive_time,
+            symbol=symbol,
         )
-        return [*self._take_pending_gap(receive_time, receive_time), gap]
+        return [*before, gap]
 
     def _take_pending_gap(self, receive_time: int, last_time: int | None) -> list[Event]:
         if self._pending_gap is None:
@@ -386,7 +444,7 @@ class MarketDecoder:
             if not self._accept_any or not _is_known(topic) or len(self.topics) >= MOST_TOPICS:
                 self.counters["unknown_topic"] += 1
                 self._notes.append(("unknown_topic", f"message of a topic not subscribed: {topic[:60]}"))
-                return []
+                return self._uninvited(envelope, topic, receive_time)
             state = self.topics[topic] = Topic(topic)
         if state.depth:
             events = self._book(envelope, state, receive_time)
@@ -397,7 +455,24 @@ class MarketDecoder:
         state.last_time = receive_time
         before = self._take_pending_gap(receive_time, receive_time)
         self.last_data_time = receive_time
+        self._rubbish_after = None
         return before + events if before else events
+
+    def _uninvited(self, envelope: Envelope, topic: str, receive_time: int) -> list[Event]:
+        """A message of a topic that was not asked for: nothing, unless it may be one of ours with its topic garbled."""
+        if topic in self._forgotten:
+            self.revenants.add(topic)
+            return []
+        family, _, symbol = topic.rpartition(".")
+        named = None if self._accept_any else named_symbol(envelope)
+        is_other = topic.startswith(OTHERS) and named in (None, symbol)
+        is_ours = self._follows(named)
+        if self._accept_any or is_other or (family and not is_ours and not self._follows(symbol)):
+            return []
+        return self._rubbish(named if is_ours else None, receive_time)
+
+    def _follows(self, symbol: str | None) -> bool:
+        return any(f"{prefix}.{symbol}" in self.topics for prefix in self._prefixes)
 
     def _items(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         items, any_bad = decode_items(envelope, receive_time)
@@ -408,16 +483,19 @@ class MarketDecoder:
         if not is_trade and not any_bad and self._is_pushed_again(envelope, state, items):
             return events
         bad = 0
+        error: RemoteProtocolError | None = None
         for item in items:
             if any_bad and isinstance(item, RemoteProtocolError):
                 self.counters[item.kind] += 1
                 bad += 1
+                if error is None or (error.symbol is None and item.symbol):
+                    error = item
                 if bad == 1:
                     self._notes.append((item.kind, str(item)))
                 continue
-            if bad:
-                events.append(self._bad_items(state, bad, receive_time))
-                bad = 0
+            if error is not None:
+                events += self._unread(state, bad, error, receive_time)
+                bad, error = 0, None
             if is_trade and item.trade_id:  # type: ignore[union-attr]
                 trade_id: str = item.trade_id  # type: ignore[union-attr]
                 event_time: int = item.event_time  # type: ignore[union-attr]
@@ -429,21 +507,10 @@ class MarketDecoder:
                 if event_time > state.newest:
                     state.newest = event_time
             events.append(item)  # type: ignore[arg-type]
-        if bad:
-            events.append(self._bad_items(state, bad, receive_time))
+        if error is not None:
+            events += self._unread(state, bad, error, receive_time)
         state.forget_old_trades()
         return events
-
-    def _bad_items(self, state: Topic, missed: int, receive_time: int) -> Gap:
-        """The Gap of items of one message that stand side by side and cannot be read."""
-        return self.make_gap(
-            GapReason.UNDECODABLE,
-            state.name,
-            receive_time,
-            missed=missed,
-            first_time=state.last_time,
-            last_time=receive_time,
-        )
 
     def _is_pushed_again(self, envelope: Envelope, state: Topic, items: list[Any]) -> bool:
         if envelope.ts is None or not items:
@@ -504,6 +571,7 @@ class MarketDecoder:
                         last_time=receive_time,
                     )
                 )
+                self.doubts.append((state.symbol, since))
             state.silent_since = None
         if state.dropped:
             before.append(
@@ -582,6 +650,7 @@ class MarketDecoder:
                             last_time=receive_time,
                         )
                     )
+                    self.doubts.append((state.symbol, since))
         elif envelope.type == "delta":
             state.ticker = {**state.ticker, **fields}
         else:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from wld.bybit.decoder import Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import Overlaps
@@ -37,6 +39,10 @@ class Merging(Overlaps, ABC):
         self._resyncs: list[tuple[int, str]] = []
         self._notes: list[tuple[str, str]] = []
         self._heal: set[str] = set()
+        self._begun: dict[str, tuple[int, int]] = {}
+        """By symbol, sent and receive time of the first event of all."""
+        self._rubbish: Gap | None = None
+        """Told last, and nothing since."""
         self.holes: list[Hole] | None = None
         """Where Gaps that concern trades are put for repair; None: nobody repairs."""
         self.counters: Counter[str] = Counter()
@@ -149,13 +155,14 @@ class Merging(Overlaps, ABC):
                 return self._heal_with(topic, item, place)
             if not self._is_behind(topic, item) or topic.kind in ("trade", "liquidation"):
                 return self._new(topic, line, view, item)
-            self.counters["late"] += 1
             if topic.is_strict and self._is_old(topic):
                 # The venue counts from elsewhere since: a snapshot replaces, whatever its update id and sequence.
+                self.counters["late"] += 1
                 if item.is_snapshot:
                     return self._say(topic, view, item)
                 self._resync(line, topic)
-            return []
+                return []
+            return self._late(topic, item)
         if cursor < log.end:
             entry = log.at(cursor + 1)
             if entry[0] == item.key and not (item.is_snapshot and entry[2] != item.order):
@@ -194,8 +201,7 @@ class Merging(Overlaps, ABC):
                 return []
             sent = sent_time(item.events)
             if line != topic.leader and 0 < sent < topic.hole_sent and self._is_believable(sent):
-                self.counters["late"] += 1  # inside a Gap that has been told
-                return []
+                return self._late(topic, item)
             if not at_end and self._is_behind(topic, item):
                 return self._alone_on(topic, line, view, item)
             if view.cursor is not None:  # newer than all: the line passed over what is between
@@ -205,8 +211,7 @@ class Merging(Overlaps, ABC):
             last = None if log.is_empty else log.at(log.end)[0]
             continues = item.is_snapshot or last is None or item.key == last + 1
             if not at_end and self._is_behind(topic, item):
-                self.counters["late"] += 1
-                return []
+                return self._late(topic, item)
             if not continues or (not at_end and view.cursor is not None):
                 # The line jumped while it was behind: its place is lost; a snapshot waits for the others.
                 out = self._give_up(line, GapReason.UPDATE_ID, [topic])
@@ -215,12 +220,31 @@ class Merging(Overlaps, ABC):
                 self._resync(line, topic)
                 return out
         elif not at_end and self._is_behind(topic, item):
-            self.counters["late"] += 1
-            return []
+            return self._late(topic, item)
         return self._say(topic, view, item)
+
+    def _late(self, topic: TopicState, item: Item) -> list[Event]:
+        """Left out: it went out already, or lies in a Gap that has been told, or precedes all that was recorded.
+
+        A recording is complete from its symbol's first event on. Where another line was quicker with that than this one
+        with a message that the venue sent after it, a Gap says so, once.
+        """
+        self.counters["late"] += 1
+        first, since = self._begun.get(topic.symbol, (0, 0))
+        if topic.begun is None or not item.is_flow or not is_older(topic.kind, item.order, topic.begun[0]):
+            return []
+        sent = sent_time(item.events)
+        if sent < first or not self._is_believable(sent):
+            return []
+        (_, begun), topic.begun = topic.begun, None
+        gap = structs.replace(self._gap(GapReason.SILENCE, topic.name, since, None), last_time=begun)
+        if self.holes and self.holes[-1].gap.gap_id == gap.gap_id:
+            self.holes[-1] = Hole(gap, {topic.name: None})  # from the beginning on
+        return [gap]
 
     def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
         view.cursor = topic.log.append(item, self._now)
+        self._rubbish = None
         self._note_flow(item)
         topic.last_time = self._now
         topic.is_fresh = False
@@ -236,6 +260,8 @@ class Merging(Overlaps, ABC):
             topic.hole_order = item.order
             self._begin_with(topic, view, item)
         elif view.cursor == 0:
+            topic.begun = item.order, self._now
+            self._begun.setdefault(topic.symbol, (sent_time(item.events), self._now))
             self._begin_with(topic, view, item)
         return item.events
 
@@ -377,7 +403,12 @@ class Merging(Overlaps, ABC):
             last_time=None if is_open else self._now,
             receive_time=self._now,
         )
-        if self.holes is not None and not is_open and prefix in (None, "publicTrade"):
-            concerned = {n: t.last_trade for n, t in self._topics.items() if t.kind == "trade" and name in (None, n)}
-            self.holes.append(Hole(gap, concerned))
+        if not is_open:
+            self._note_hole(gap)
         return gap
+
+    def _note_hole(self, gap: Gap) -> None:
+        if self.holes is None or gap.topic not in (None, "publicTrade"):
+            return
+        trades = [t for t in self._topics.values() if t.kind == "trade" and gap.symbol in (None, t.symbol)]
+        self.holes.append(Hole(gap, {topic.name: topic.last_trade for topic in trades}))

@@ -6,6 +6,7 @@ Fields and meanings: Bybit V5 public WebSocket documentation; unknown fields are
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -82,7 +83,15 @@ class WireLiquidation(Struct, gc=False):
     p: str
 
 
+class _Named(Struct, gc=False):
+    """Whatever names its symbol, as books and items or as tickers do."""
+
+    s: str | None = None
+    symbol: str | None = None
+
+
 _envelope = msgspec.json.Decoder(Envelope)
+_names: msgspec.json.Decoder[_Named | list[_Named]] = msgspec.json.Decoder(_Named | list[_Named])
 _book = msgspec.json.Decoder(WireBook)
 _trades = msgspec.json.Decoder(list[WireTrade])
 _trade = msgspec.json.Decoder(WireTrade)
@@ -95,6 +104,9 @@ _AGGRESSOR = {"Buy": AggressorSide.BUY, "Sell": AggressorSide.SELL}
 _POSITION = {"Buy": PositionSide.LONG, "Sell": PositionSide.SHORT}
 _DIRECTION = {d.value: d for d in TickDirection}
 _MAX_SYMBOL = 40
+MOST_BAD = 1_024
+"""Bad items of one message that are looked at one by one; from there on the rest of it counts as bad, so that a message
+holds up the loop for some 50 ms at most. The venue sends 1,024 items in a message."""
 MAX_ID = 128
 
 TICKER_FIELDS: dict[str, str] = {
@@ -174,7 +186,7 @@ def _symbol(text: str, topic: str) -> str:
         raise RemoteProtocolError("fields", f"{topic}: not a symbol: {text[:_MAX_SYMBOL]!r}")
     named = topic.rpartition(".")[2]
     if text != named and not text.startswith(f"{named}-"):  # an option's trades come under its base coin
-        raise RemoteProtocolError("fields", f"{topic}: a message of {text}")
+        raise RemoteProtocolError("fields", f"{topic}: a message of {text}", text)
     return text
 
 
@@ -187,6 +199,14 @@ def _amount(text: str) -> int:
 
 def _levels(levels: list[tuple[str, str]]) -> tuple[Level, ...]:
     return tuple([(_amount(price), _amount(size)) for price, size in levels])
+
+
+def named_symbol(envelope: Envelope) -> str | None:
+    """The symbol that a message's content names, whatever its topic; None: none that can be read."""
+    found: _Named | list[_Named] = []
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _names.decode(envelope.data)
+    return next((one.s or one.symbol for one in (found if isinstance(found, list) else [found])), None)
 
 
 def decode_book(envelope: Envelope, depth: int, receive_time: int) -> BookSnapshot | BookDelta:
@@ -288,11 +308,17 @@ def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Li
     except (msgspec.DecodeError, UnicodeDecodeError, RemoteProtocolError):
         pass
     out: list[Trade | Liquidation | RemoteProtocolError] = []
-    for raw in _decode(_items, envelope.data, topic):
+    bad = 0
+    items = _decode(_items, envelope.data, topic)
+    for i, raw in enumerate(items):
         try:
             out.append(convert(_decode(one, raw, topic), topic, sent_time, receive_time))
         except RemoteProtocolError as error:
             out.append(error)
+            bad += 1
+            if bad == MOST_BAD:
+                out += [error] * (len(items) - i - 1)
+                break
     return out, True
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import count
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -40,6 +41,10 @@ def topics_for(symbols: Iterable[str], topics: Sequence[str], depth: int) -> lis
     return [f"{name}.{symbol}" for symbol in symbols for name in names]
 
 
+def _symbol(topic: str) -> str:
+    return topic.rpartition(".")[2]
+
+
 def split_topics(topics: Sequence[str], limit: int = ARGS_LIMIT) -> list[list[str]]:
     """Topics in groups whose args arrays, quotes and commas counted, stay within the limit of one connection."""
     groups: list[list[str]] = [[]]
@@ -66,12 +71,14 @@ class ProtocolConfig(Struct, frozen=True):
 
 
 class _Request:
-    __slots__ = ("attempt", "deadline", "topics")
+    __slots__ = ("attempt", "deadline", "is_probe", "topics")
 
-    def __init__(self, topics: list[str], deadline: int, attempt: int) -> None:
+    def __init__(self, topics: list[str], deadline: int, attempt: int, is_probe: bool) -> None:
         self.topics = topics
         self.deadline = deadline
         self.attempt = attempt
+        self.is_probe = is_probe
+        """Of a topic that should be subscribed already: that it could be says that it was not."""
 
 
 class _Subscription:
@@ -96,14 +103,22 @@ class _Subscription:
         self.resync_at: int | None = None
 
 
+class _Absence(NamedTuple):
+    """A topic that the venue did not serve, or did not list."""
+
+    since: int
+    """ns."""
+    wait_s: float
+    """Before it was last asked for again."""
+
+
 class _Refusal:
     """A topic that the venue does not serve at present."""
 
-    __slots__ = ("again_at", "text", "wait_s")
+    __slots__ = ("again_at", "text")
 
-    def __init__(self, text: str, wait_s: float, again_at: int) -> None:
+    def __init__(self, text: str, again_at: int) -> None:
         self.text = text
-        self.wait_s = wait_s
         self.again_at = again_at
 
 
@@ -127,8 +142,10 @@ class BybitProtocol:
         self.decoder = decoder or MarketDecoder()
         self._topics: dict[str, _Subscription] = {}
         self._rejected: dict[str, _Refusal] = {}
-        self._refused_before: dict[str, float] = {}
-        """Topics refused and not confirmed since, with the last wait in seconds."""
+        self._absent: dict[str, _Absence] = {}
+        """Topics refused or taken off, and not confirmed since."""
+        self._unsaid: list[Event] = []
+        """What goes out before the events of the next message."""
         self._requests: dict[str, _Request] = {}
         self._ids = count(1)
         self._notes: list[tuple[str, str]] = []
@@ -196,18 +213,22 @@ class BybitProtocol:
             self._subscribe(new, now)
         return self._take_out()
 
-    def remove_topics(self, topics: Iterable[str]) -> list[str]:
-        """Unsubscribe topics, such as those of a delisted symbol."""
+    def remove_topics(self, topics: Iterable[str], now: int) -> list[str]:
+        """Unsubscribe topics, such as those of a delisted symbol. Followed again, the time between is a Gap."""
         topics = list(topics)
         for topic in topics:
             self._rejected.pop(topic, None)
-            self._refused_before.pop(topic, None)
         gone = [topic for topic in topics if self._topics.pop(topic, None)]
         for topic in gone:
             self.decoder.forget(topic)
+            self._absent.setdefault(topic, _Absence(now, REFUSED_INITIAL_S))
         if gone and self._is_open:
             self._send("unsubscribe", gone)
         return self._take_out()
+
+    def has_followed(self, symbol: str) -> bool:
+        """Whether topics of a symbol were taken off here."""
+        return any(_symbol(topic) == symbol for topic in self._absent)
 
     def ping(self, now: int) -> str:
         """The venue's heartbeat, asked for every 20 s."""
@@ -231,12 +252,14 @@ class BybitProtocol:
         self._out.append(json.dumps({"req_id": request_id, "op": op, "args": topics}, separators=(",", ":")))
         return request_id
 
-    def _subscribe(self, topics: list[str], now: int, attempt: int = 1, batch: int | None = None) -> None:
+    def _subscribe(
+        self, topics: list[str], now: int, attempt: int = 1, batch: int | None = None, *, is_probe: bool = False
+    ) -> None:
         batch = batch or self.config.subscribe_batch
         deadline = now + int(self.config.answer_timeout * _S)
         for start in range(0, len(topics), batch):
             part = topics[start : start + batch]
-            self._requests[self._send("subscribe", part)] = _Request(part, deadline, attempt)
+            self._requests[self._send("subscribe", part)] = _Request(part, deadline, attempt, is_probe)
 
     def _take_out(self) -> list[str]:
         taken, self._out = self._out, []
@@ -277,9 +300,14 @@ class BybitProtocol:
         Raises:
             FatalSourceError: the venue refused every topic before any data came.
         """
+        before = self._take_unsaid()
         events = self.decoder.decode(frame, receive_time)
         for answer in self.decoder.take_control():
-            events = events + self._answer(answer, receive_time)
+            self._answer(answer, receive_time)
+        if self.decoder.doubts:
+            self._doubt_silent(receive_time)
+        if before or self._unsaid:
+            events = [*before, *events, *self._take_unsaid()]
         if events and not self.has_data and self.decoder.last_data_time is not None:
             self.has_data = True
         for topic, _ in self.decoder.take_resyncs():
@@ -294,19 +322,25 @@ class BybitProtocol:
 
         A Batch of columns where the read is large enough. Raises: as `receive`.
         """
+        if self._unsaid:  # since the last tick
+            return [event for message in messages for event in self.receive(message, receive_time)]
         events = self._columns.decode(messages, receive_time)
         if events and self.decoder.last_data_time is not None:
             self.has_data = True
         return events
 
-    def _answer(self, answer: Envelope, now: int) -> list[Event]:
+    def _take_unsaid(self) -> list[Event]:
+        taken, self._unsaid = self._unsaid, []
+        return taken
+
+    def _answer(self, answer: Envelope, now: int) -> None:
         if answer.op in ("ping", "pong") or answer.ret_msg == "pong":
             # Linear pongs keep op "ping"; option and private ones say "pong".
             if (sent := self._pings.pop(answer.req_id or "", None)) is not None:
                 self._pongs.append(sent)
-            return []
+            return
         if answer.op == "unsubscribe":
-            return []
+            return
         request_id = answer.req_id or ""
         request = self._requests.pop(request_id, None)
         if request is None and not request_id and len(self._requests) == 1:
@@ -314,64 +348,117 @@ class BybitProtocol:
         if request is None:
             if answer.success is False:
                 self._notes.append(("refused", f"the venue answered {answer.ret_msg!r} to no request of ours"))
-            return []
-        if answer.success or answer.type == "COMMAND_RESP":
-            for topic in request.topics:
-                self._confirm(topic, now)
-            return []
-        return self._rejection(answer.ret_msg or "", request, now)
-
-    def _confirm(self, topic: str, now: int) -> None:
-        state = self._topics.get(topic)
-        if state is None:
             return
-        state.confirmed = True
-        self._confirmed.append(topic)
-        self._refused_before.pop(topic, None)
-        if state.snapshots and self.decoder.is_awaiting(topic):
-            state.first_data_deadline = now + int(self.config.first_data_timeout * _S)
+        if answer.success or answer.type == "COMMAND_RESP":
+            if request.is_probe and request.topics[0] in self._topics:
+                self._was_dead(request.topics[0], now)
+            self._confirm(request.topics, now)
+            return
+        self._rejection(answer.ret_msg or "", request, now)
 
-    def _rejection(self, text: str, request: _Request, now: int) -> list[Event]:
+    def _confirm(self, topics: list[str], now: int) -> None:
+        back: list[str] = []
+        for topic in topics:
+            state = self._topics.get(topic)
+            if state is None:
+                continue
+            state.confirmed = True
+            self._confirmed.append(topic)
+            if state.snapshots and self.decoder.is_awaiting(topic):
+                state.first_data_deadline = now + int(self.config.first_data_timeout * _S)
+            if (absence := self._absent.pop(topic, None)) is not None:
+                back.append(topic)
+                self._unsaid.append(
+                    self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=absence.since, last_time=now)
+                )
+        for symbol in dict.fromkeys(_symbol(topic) for topic in back):
+            self.doubt(symbol, now, but=topics)
+
+    # -- topics that are subscribed no more, though nobody said so
+
+    def doubt(self, symbol: str, now: int, *, but: Collection[str] = ()) -> None:
+        """The venue may have ended a symbol's subscriptions, as when it is listed anew: find out, with the next tick.
+
+        A book or ticker is subscribed anew, and its snapshot shows whether anything was lost. Trades and liquidations
+        have none: subscribing them while they are is refused as `already subscribed`, and loses nothing.
+        """
+        for topic, refusal in self._rejected.items():
+            if _symbol(topic) == symbol and topic not in but:
+                refusal.again_at = now
+        self._look_after(symbol, now, but)
+
+    def _look_after(self, symbol: str, now: int, but: Collection[str]) -> None:
+        asked = {topic for request in self._requests.values() for topic in request.topics}
+        for topic, state in self._topics.items():
+            if _symbol(topic) != symbol or topic in but or topic in asked or not (state.confirmed and self._is_open):
+                continue
+            if not state.snapshots:
+                self._subscribe([topic], now, is_probe=True)
+            elif not self.decoder.is_awaiting(topic):
+                self.decoder.note_silence(topic)
+                self._resubscribe([topic], now)
+
+    def _doubt_silent(self, now: int) -> None:
+        """A book or ticker lost messages and nothing told: what its symbol's other topics lost, nothing can tell."""
+        doubts, self.decoder.doubts = self.decoder.doubts, []
+        for symbol, since in doubts:
+            for topic, state in self._topics.items():
+                if _symbol(topic) == symbol and not state.snapshots:
+                    self._was_dead(topic, now, since)
+                    self._subscribe([topic], now)  # the answer is `already subscribed`, or it was not
+
+    def _was_dead(self, topic: str, now: int, since: int | None = None) -> None:
+        """A topic carried nothing for a while: since its last message, or since its symbol fell silent."""
+        first = self.decoder.last_time(topic) if since is None else since
+        gap = self.decoder.make_gap(GapReason.SILENCE, topic, now, first_time=first, last_time=now)
+        self._notes.append(("silence", f"{topic}: was no longer subscribed, or lost messages; now it is"))
+        self._unsaid.append(gap)
+
+    def _rejection(self, text: str, request: _Request, now: int) -> None:
         match = _REJECTED_TOPIC.search(text)
         named = (match[1] or match[2]).strip() if match else None
         rest = [t for t in request.topics if t in self._topics and t != named]
-        events: list[Event] = []
         if named in request.topics and "already subscribed" in text:
-            self._confirm(named or "", now)
+            self._confirm([named or ""], now)
         elif named in request.topics:
-            events += self._reject(named or "", text, now)
+            self._reject(named or "", text, now)
         elif len(rest) > 1:
             self._notes.append(("refused", f"subscribe of {len(rest)} topics refused ({text}); trying half as many"))
             self._subscribe(rest, now, request.attempt, batch=(len(rest) + 1) // 2)
-            return []
+            return
         elif rest and request.attempt < self.config.attempts:
-            self._subscribe(rest, now, request.attempt + 1)
-            return []
+            self._subscribe(rest, now, request.attempt + 1, is_probe=request.is_probe)
+            return
         elif rest:
-            events += self._reject(rest[0], text, now)
+            self._reject(rest[0], text, now)
             rest = []
         if rest:
             self._subscribe(rest, now)
         if not self._topics and self.decoder.last_data_time is None:
             raise FatalSourceError(f"the venue refused every topic; the last: {text}")
-        return events
 
-    def _reject(self, topic: str, text: str, now: int) -> list[Event]:
-        """Go on without a topic: a Gap, unless this is a refusal known before, and another try later."""
+    def _reject(self, topic: str, text: str, now: int) -> None:
+        """Go on without a topic, and try it again later.
+
+        A Gap without an end, unless this is a refusal known before; once the venue confirms, another with both ends.
+        """
         last_time = self.decoder.last_time(topic)
         self._topics.pop(topic, None)
         self.decoder.forget(topic)
-        before = self._refused_before.get(topic)
-        wait = REFUSED_INITIAL_S if before is None else min(REFUSED_MAX_S, before * 2)
-        self._refused_before[topic] = wait
-        self._rejected[topic] = _Refusal(text, wait, now + int(wait * _S))
+        before = self._absent.get(topic)
+        wait = REFUSED_INITIAL_S if before is None else min(REFUSED_MAX_S, before.wait_s * 2)
+        self._absent[topic] = _Absence(now if before is None else before.since, wait)
+        self._rejected[topic] = _Refusal(text, now + int(wait * _S))
         if before is not None:
-            return []
+            return
         self._notes.append(("rejected_topic", f"{topic}: refused by the venue ({text}); recording goes on without it"))
-        return [self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=last_time)]
+        self._unsaid.append(self.decoder.make_gap(GapReason.REJECTED_TOPIC, topic, now, first_time=last_time))
+        if last_time is not None:
+            self._look_after(_symbol(topic), now, [topic])
 
     def _ask_refused_again(self, now: int) -> None:
-        for topic in [t for t, refusal in self._rejected.items() if now >= refusal.again_at]:
+        back, self.decoder.revenants = self.decoder.revenants, set()
+        for topic in [t for t, refusal in self._rejected.items() if now >= refusal.again_at or t in back]:
             del self._rejected[topic]
             self._add(topic)
             self._subscribe([topic], now)
@@ -423,7 +510,7 @@ class BybitProtocol:
     def _unanswered(self, request: _Request, now: int) -> None:
         waiting = [t for t in request.topics if t in self._topics and self.decoder.is_awaiting(t)]
         for topic in set(request.topics) - set(waiting):
-            self._confirm(topic, now)  # data came: live without an answer
+            self._confirm([topic], now)  # data came: live without an answer
         if not waiting:
             return
         if request.attempt >= self.config.attempts:

@@ -89,6 +89,7 @@ class BybitSource:
         self._budget = ConnectionBudget()
         self._gap_ids = count(1)
         self._instruments: dict[str, Instrument] = {}
+        self._unlisted: set[str] = set()
         self._groups: list[_Group] = []
         self._refresh = trio.Event()
         self._complaints = Complaints(log)
@@ -180,6 +181,8 @@ class BybitSource:
         changed: list[Event] = []
         for instrument in instruments:
             known = self._instruments.get(instrument.symbol)
+            if known is not None and (known.status != instrument.status or instrument.symbol in self._unlisted):
+                self._doubt(instrument.symbol)
             if known is None or structs.replace(known, receive_time=instrument.receive_time) != instrument:
                 if known is not None:
                     log.info("%s: the instrument changed", instrument.symbol)
@@ -189,10 +192,18 @@ class BybitSource:
             listed = {i.symbol for i in instruments}
             for symbol in set(self._instruments) - listed:
                 del self._instruments[symbol]
-        elif symbols is not None and (missing := set(symbols) - {i.symbol for i in instruments}):
-            log.warning("the venue lists no instrument %s", ", ".join(sorted(missing)))
+        elif symbols is not None:
+            self._unlisted = set(symbols) - {i.symbol for i in instruments}
+            if self._unlisted:
+                log.warning("the venue lists no instrument %s", ", ".join(sorted(self._unlisted)))
         now = self._clock.now()
         ring.publish([structs.replace(i, receive_time=now) for i in changed if isinstance(i, Instrument)])
+
+    def _doubt(self, symbol: str) -> None:
+        """A symbol is listed otherwise than before: what the venue did to its subscriptions, it does not tell."""
+        for group in self._groups:
+            for line in group.lines:
+                line.protocol.doubt(symbol, self._clock.now())
 
     async def _keep_instruments(self, ring: Publisher, nursery: trio.Nursery) -> None:
         """At start, hourly, and after a book restarted: read instruments; with `all`, follow the list.
@@ -229,13 +240,18 @@ class BybitSource:
         new = sorted(wanted - current)
         if new:
             log.info("newly listed, now followed: %s", ", ".join(new))
-            topics = topics_for(new, self._config.topics, self._config.depth)
-            last = self._groups[-1]
-            if len(split_topics([*last.topics, *topics])) == 1:
-                await last.change(add=topics)
-            else:
-                for part in split_topics(topics):
-                    self._start_group(nursery, part, ring)
+            for symbol in new:
+                await self._follow(symbol, nursery, ring)
+
+    async def _follow(self, symbol: str, nursery: trio.Nursery, ring: Publisher) -> None:
+        """Where it was before, if anywhere: there is known what was recorded of it."""
+        topics = topics_for([symbol], self._config.topics, self._config.depth)
+        before = [group for group in self._groups if group.lines[0].protocol.has_followed(symbol)]
+        for group in (*before, self._groups[-1]):
+            if len(split_topics([*group.topics, *topics])) == 1:
+                await group.change(add=topics)
+                return
+        self._start_group(nursery, topics, ring)
 
     async def _watch_clock(self) -> None:
         while True:
@@ -385,7 +401,7 @@ class _Line:
                 first_data_timeout=config.first_data_timeout,
                 silence_timeout=config.silence_timeout,
             ),
-            MarketDecoder(next_gap_id=source._gap_ids.__next__),
+            MarketDecoder(next_gap_id=source._gap_ids.__next__, each_alone=config.connections > 1),
         )
         if config.connections == 1 and config.repair:
             self.protocol.decoder.holes = []
@@ -518,9 +534,10 @@ class _Line:
 
     async def change(self, *, add: list[str] | None = None, remove: list[str] | None = None) -> None:
         """Follow other topics from now on; where no connection is open, from the next one on."""
-        frames = self.protocol.remove_topics(remove) if remove else []
+        now = self._source._clock.now()
+        frames = self.protocol.remove_topics(remove, now) if remove else []
         if add:
-            frames += self.protocol.add_topics(add, self._source._clock.now())
+            frames += self.protocol.add_topics(add, now)
         try:
             await self._send(frames)
         except RetryableSourceError:

@@ -77,6 +77,7 @@ class View:
         "subscribed",
         "subscribed_at",
         "subscribed_sent",
+        "untold",
     )
 
     def __init__(self) -> None:
@@ -96,14 +97,18 @@ class View:
         """A fresh snapshot was asked for and has not come."""
         self.is_begun = False
         """It has brought something."""
+        self.untold: tuple[int, int] | None = None
+        """(from, to) in which it carried nothing, and another line vouched for the topic."""
         self.is_renewed = False
         """Being subscribed anew: its messages are left out until the venue confirms."""
 
 
 class LineState:
-    __slots__ = ("answered", "last_receive", "last_sent", "probed", "unstamped")
+    __slots__ = ("answered", "brought", "last_receive", "last_sent", "probed", "unstamped")
 
     def __init__(self, now: int) -> None:
+        self.brought: dict[str, int] = {}
+        """By symbol, when it last brought a message of any of its topics, ns."""
         self.last_receive = now
         self.last_sent = 0
         self.answered = 0
@@ -115,12 +120,15 @@ class LineState:
 
 class TopicState:
     __slots__ = (
-        "asks", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name",
+        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name", "symbol",
         "views",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.symbol = name.rpartition(".")[2]
+        self.begun: tuple[tuple[int | None, int], int] | None = None
+        """Order and receive time of its first entry of all; None before it, and once a Gap has told what precedes it."""
         self.kind, self.is_strict = kind_of(name)
         self.log = Log()
         self.views: dict[int, View] = {}
@@ -138,6 +146,11 @@ class TopicState:
         self.extra: dict[Any, None] = {}
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether its state and a snapshot of it show what was missed."""
+        return self.kind in ("book", "state")
 
     @property
     def is_covered(self) -> bool:

@@ -169,12 +169,13 @@ class FaultProxy:
 async def serve_fault_proxy(
     target_host: str,
     target_port: int,
+    kind: type[FaultProxy] = FaultProxy,
     *,
     task_status: trio.TaskStatus[FaultProxy] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Forward a loopback port to a target until cancelled; started, with the proxy, once it accepts."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    proxy = FaultProxy(target_host, target_port, listeners[0].socket.getsockname()[1])
+    proxy = kind(target_host, target_port, listeners[0].socket.getsockname()[1])
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(trio.serve_listeners, proxy.serve, listeners))
         task_status.started(proxy)

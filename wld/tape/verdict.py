@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from wld.events import Gap, Repair
+from wld.events import Gap, GapReason, Repair
 from wld.tape import layout
 from wld.tape.table import Table
 from wld.units import ABSENT, INT64_MAX, INT64_MIN
@@ -180,6 +180,18 @@ class Ledger:
         repair = self._repairs.get((run, gap.gap_id))
         return repair is not None and repair.remaining == 0
 
+    def _comes_back(self, run: str, refused: Gap) -> bool:
+        """Whether a refused topic had anything afterwards, if only a Gap that ends where the venue served it again."""
+        state = self._states.get((refused.symbol or "", refused.topic or ""))
+        return (state is not None and state.last is not None and state.last > refused.receive_time) or any(
+            gap.reason is refused.reason
+            and (gap.topic, gap.symbol) == (refused.topic, refused.symbol)
+            and gap.last_time is not None
+            and gap.gap_id > refused.gap_id
+            for other, _, gap in self._gaps
+            if other == run
+        )
+
     def not_recorded(self) -> list[tuple[int, int]]:
         """(last time before, first after) between recordings, where neither ran."""
         merged: list[list[int]] = []
@@ -215,6 +227,10 @@ class Ledger:
                 continue
             if gap.symbol is None and symbol in self._runs and run not in self._runs[symbol]:
                 continue  # of a worker that records other symbols
+            if gap.topic is None and gap.reason is GapReason.UNDECODABLE and _is_strict(topic):
+                skips = self._skips.get((symbol, topic), ())
+                if not any(run == skip.run and skip.after < number < skip.before for skip in skips):
+                    continue  # the update ids go on across it: it was not of this topic
             own.append((run, number))
             if self._is_closed(run, gap) and (topic == _TOPIC[layout.TRADE] or gap.topic is not None):
                 repaired += 1
@@ -222,6 +238,8 @@ class Ledger:
             repair = self._repairs.get((run, gap.gap_id))
             first = gap.receive_time if gap.first_time is None else gap.first_time
             last = gap.receive_time if gap.last_time is None else gap.last_time
+            if gap.reason is GapReason.REJECTED_TOPIC and gap.last_time is None and not self._comes_back(run, gap):
+                last = max(last, span[1])
             missed = gap.missed if repair is None or not repair.remaining else repair.remaining
             if gap.symbol is not None or (span[0] <= last and first <= span[1]):
                 holes.append(Hole(gap.reason.value, min(first, last), max(first, last), missed))
@@ -233,6 +251,11 @@ class Ledger:
         state = self._states.get((symbol, topic))
         covered = _covered(span, holes) if state is not None else 0.0
         return TopicVerdict(symbol, topic, state.events if state else 0, *span, tuple(holes), repaired, covered)
+
+
+def _is_strict(topic: str) -> bool:
+    head, _, depth = topic.partition(".")
+    return head == "orderbook" and depth.isdecimal() and int(depth) >= STRICT_DEPTH
 
 
 def _covered(span: tuple[int, int], holes: Iterable[Hole]) -> float:
