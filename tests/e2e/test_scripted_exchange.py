@@ -531,4 +531,5 @@ async def test_each_kind_of_bad_input_is_logged_once_a_minute_and_counted(
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("wld.bybit") and "REST" not in r.getMessage()]
     for kind in ("json", "binary", "number"):
         assert len([line for line in lines if line.startswith(f"{kind}:")]) == 1
-    assert sum(isinstance(event, wld.Gap) for event in record.events) == 150
+    # Two of the three may have been of any topic and stand side by side: one Gap.
+    assert sum(isinstance(event, wld.Gap) for event in record.events) == 100
