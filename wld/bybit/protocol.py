@@ -351,7 +351,7 @@ class BybitProtocol:
             return
         if answer.success or answer.type == "COMMAND_RESP":
             if request.is_probe and request.topics[0] in self._topics:
-                self._was_dead(request.topics[0], now)
+                self._was_dead(request.topics[0], now, self.decoder.last_time(request.topics[0]))
             self._confirm(request.topics, now)
             return
         self._rejection(answer.ret_msg or "", request, now)
@@ -407,9 +407,8 @@ class BybitProtocol:
                     self._was_dead(topic, now, since)
                     self._subscribe([topic], now)  # the answer is `already subscribed`, or it was not
 
-    def _was_dead(self, topic: str, now: int, since: int | None = None) -> None:
-        """A topic carried nothing for a while: since its last message, or since its symbol fell silent."""
-        first = self.decoder.last_time(topic) if since is None else since
+    def _was_dead(self, topic: str, now: int, first: int | None) -> None:
+        """A topic carried nothing for a while, from `first` on."""
         gap = self.decoder.make_gap(GapReason.SILENCE, topic, now, first_time=first, last_time=now)
         self._notes.append(("silence", f"{topic}: was no longer subscribed, or lost messages; now it is"))
         self._unsaid.append(gap)
