@@ -272,6 +272,41 @@ def test_a_trade_that_was_sent_is_better_than_the_same_one_fetched_later(tmp_pat
     assert alone == a  # nobody else recorded then: the Gap stays, with its Repair
 
 
+def test_what_both_fetched_draws_nothing_that_was_sent_before_it(tmp_path: Path) -> None:
+    def gap(last: int) -> wld.Gap:
+        now = T0 + last * SECOND
+        return wld.Gap(1, wld.GapReason.DISCONNECT, first_time=T0, last_time=now, receive_time=now)
+
+    def fetched(last: int, at: int) -> list[wld.Event]:
+        return [trade(n, backfilled=True, at=at) for n in range(1, last)]
+
+    first = [trade(0), gap(3), *map(trade, (3, 4)), *fetched(3, 5), *map(trade, range(5, 12))]
+    second = [trade(0), gap(6), *map(trade, range(6, 10)), *fetched(6, 9), *map(trade, (10, 11))]
+    events, _ = merged(tmp_path, first, second)
+    sent = [event.event_time for event in events if isinstance(event, wld.Trade) and not event.is_backfilled]
+    assert sent == sorted(sent)
+    assert len(market(events)) == 12
+
+
+def test_a_gap_of_both_stands_before_the_first_event_behind_it_whoever_is_sooner(tmp_path: Path) -> None:
+    def tick(number: int, time: int) -> wld.Event:
+        return wld.Ticker("AUSDT", number, sequence=number, sent_time=time, receive_time=time)
+
+    def cut(late: int) -> list[wld.Event]:
+        """Both are cut for a second; this one is back so many ms late, within what two lines differ."""
+        back = T0 + 2 * SECOND + late * MS
+        hole = wld.Gap(1, wld.GapReason.DISCONNECT, first_time=T0 + SECOND, last_time=back, receive_time=back)
+        before = [tick(n, T0 + n * 10 * MS) for n in range(101)]
+        return [*before, hole, *(tick(200 + n, T0 + 2 * SECOND + n * 10 * MS) for n in range(late // 10, 100))]
+
+    for late in ((0, 20), (20, 0)):
+        place = tmp_path / str(late[0])
+        events, result = merged(place, *map(cut, late))
+        at = next(i for i, event in enumerate(events) if isinstance(event, wld.Gap))
+        assert result.summary.gaps_left == 1
+        assert all(event.sent_time <= T0 + SECOND for event in events[:at] if isinstance(event, wld.Ticker))
+
+
 def test_recordings_by_several_workers_are_merged_as_one_each(tmp_path: Path) -> None:
     def sharded(name: str, events: list[wld.Event]) -> str:
         for i, symbol in enumerate(SYMBOLS, 1):

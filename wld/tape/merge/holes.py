@@ -36,7 +36,8 @@ class Side(Struct):
 def left_over(a: Side, b: Side) -> dict[tuple[int, int], list[Gap]]:
     """The holes that both recordings have: (which side, which of its Gaps) to what is said in its place.
 
-    A hole stands where the first of the two resumes; side 2 and 3 are the starts of runs of the first and second.
+    A hole stands where the first of the two resumes; side 2 and 3 are the starts of runs of the first and second. Where
+    both resume at about the same time the same Gap stands at both places, to be said at the one that is reached first.
     """
     plan: dict[tuple[int, int], list[Gap]] = {}
     for mine, other, who in ((a, b, 0), (b, a, 1)):
@@ -62,15 +63,11 @@ def left_over(a: Side, b: Side) -> dict[tuple[int, int], list[Gap]]:
                         gap, topic=scope[0], symbol=scope[1], missed=None, first_time=first + shift,
                         last_time=last + shift, receive_time=last + shift,
                     )  # fmt: skip
-                if last >= hole.last - JITTER_NS or theirs.last >= FAR:
-                    marker = (who, hole.place)
-                elif theirs.gap is not None:
-                    marker = (1 - who, theirs.place)
-                else:
-                    marker = (3 - who, theirs.place)
-                known = plan.setdefault(marker, [])
-                if left not in known:
-                    known.append(left)
+                its_end = (1 - who if theirs.gap is not None else 3 - who, theirs.place)
+                for marker, end in (((who, hole.place), hole.last), (its_end, theirs.last)):
+                    known = plan.setdefault(marker, []) if end - last <= JITTER_NS else [left]
+                    if left not in known:
+                        known.append(left)
     return plan
 
 

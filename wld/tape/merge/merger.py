@@ -62,6 +62,8 @@ class Merger:
         self._topics: dict[Any, _Topic] = {}
         self._instruments: dict[str, Instrument] = {}
         self._gap_ids: dict[tuple[int, int], int] = {}
+        self._said: dict[int, int] = {}
+        """Gaps of the plan that went out, by identity: their new ids."""
         self._next_gap_id = 1
         self._only = [0, 0]
         self._out: list[tuple[int, Event]] = []
@@ -167,7 +169,7 @@ class Merger:
             self._drop(a)
             return
         twin = self._b.pending.get((a.topic, a.key))
-        is_echoed = twin is not None and _is_echo(twin.event, a.event)
+        is_echoed = twin is not None and (_is_fetched(twin.event) or _is_echo(twin.event, a.event))
         if twin is not None and is_echoed:
             self._b.take(twin)
             twin = None
@@ -296,17 +298,24 @@ class Merger:
         if isinstance(event, Gap) and not left:
             self.summary.gaps_closed += 1
         for gap in left:
-            if event is not None and gap.gap_id == getattr(event, "gap_id", None) and gap == event:
-                self._gap_ids[item.marker] = self._next_gap_id
-            self._write(item.time, msgspec.structs.replace(gap, gap_id=self._next_gap_id))
-            self._next_gap_id += 1
-            self.summary.gaps_left += 1
+            gap_id = self._said.setdefault(id(gap), self._next_gap_id)
+            if gap == event:
+                self._gap_ids[item.marker] = gap_id
+            if gap_id == self._next_gap_id:
+                self._write(item.time, msgspec.structs.replace(gap, gap_id=gap_id))
+                self._next_gap_id += 1
+                self.summary.gaps_left += 1
+
+
+def _is_fetched(event: Any) -> bool:
+    """Whether it was told later than its place in the feed: what stands before it says nothing of the order."""
+    return isinstance(event, Trade) and event.is_backfilled
 
 
 def _is_echo(event: Any, sent: Any) -> bool:
     """Whether it tells again, later, what the other was sent: a fetched trade, the snapshot of a resubscribed topic."""
     if isinstance(event, Trade):
-        return bool(event.is_backfilled and not sent.is_backfilled)
+        return event.is_backfilled and not sent.is_backfilled
     if isinstance(event, BookDelta):
         return False  # whatever its time says: gateways stamp a delta later than another's snapshot of the same update
     return bool(event.sent_time is not None and sent.sent_time is not None and event.sent_time > sent.sent_time)
