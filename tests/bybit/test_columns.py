@@ -420,6 +420,44 @@ def test_1024_trades_and_a_second_delivery() -> None:
     assert pair.read([full], 2 * S) == []
 
 
+@pytest.mark.parametrize("symbols", [SYMBOLS[:1], SYMBOLS])
+def test_the_same_ids_are_remembered_in_the_same_blocks(symbols: tuple[str, ...]) -> None:
+    luck, pair, number = random.Random(1), Pair(), count(1)
+    for now in range(1, 8):
+        messages = []
+        for _ in range(150):
+            symbol = luck.choice(symbols)
+            items = [
+                frames.trade(next(number), s=symbol, T=luck.randint(1, 10**6)) for _ in range(luck.choice([0, 1, 2, 7]))
+            ]
+            messages.append(frames.trades(*items).replace("publicTrade.WLDUSDT", f"publicTrade.{symbol}").encode())
+        pair.read(list(messages), now * S)
+        assert pair.batches[-1].tables is not None
+        assert pair.batches[-1].tables.rows == []
+    assert any(len(topic.older) > 500 for topic in pair.columns.decoder.topics.values())
+
+
+def test_liquidations_of_one_push_time_are_columns_and_a_second_delivery_is_dropped() -> None:
+    pair = Pair()
+    plain(pair)
+
+    def liquidation(price: str, ts: int = 7) -> bytes:
+        item = {"T": 5, "s": "WLDUSDT", "S": "Buy", "v": "1", "p": price}
+        return json.dumps(
+            {"topic": "allLiquidation.WLDUSDT", "type": "snapshot", "ts": ts, "data": [item, item]}
+        ).encode()
+
+    assert len(pair.read([liquidation("1.0"), liquidation("1.1"), liquidation("1.0", 8)], 3 * S)) == 6
+    assert pair.batches[-1].tables is not None
+    assert pair.batches[-1].tables.rows == []
+    assert len(pair.read([liquidation("1.2"), liquidation("1.3", 8), liquidation("1.4")], 4 * S)) == 6
+    assert pair.batches[-1].tables is not None
+    assert pair.batches[-1].tables.rows == []
+    assert (
+        len(pair.read([liquidation("1.1"), liquidation("1.3"), liquidation("1.3"), liquidation("1.4", 9)], 5 * S)) == 4
+    )
+
+
 def test_a_ticker_that_is_delivered_twice_is_dropped_in_a_read_and_across_reads() -> None:
     pair = Pair()
     plain(pair)

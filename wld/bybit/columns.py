@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,14 +27,7 @@ from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, 
 from wld.bybit.places import Places, Span, find_lists
 from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, counts, times
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
-from wld.bybit.trade_columns import (
-    keep_liquidations,
-    keep_trades,
-    liquidation_columns,
-    odd_liquidations,
-    odd_trades,
-    trade_columns,
-)
+from wld.bybit.trade_columns import Liquidations, Trades
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import Event
 from wld.tables import Columns, Tables
@@ -137,6 +130,9 @@ class _Books(Struct):
         }
 
 
+_Kind = TypeVar("_Kind", Trades, Liquidations)
+
+
 class _Read:
     """One read on its way to columns."""
 
@@ -151,6 +147,8 @@ class _Read:
         """By the topic's first letter: places in the read, messages, topics."""
         self._tries_deltas = not decoder._unusual
         decoder._unusual = max(0, decoder._unusual - 1)
+        self._made: dict[Any, Any] = {}
+        """The items of all that is decoded of a kind."""
         self._delta_places: list[int] = []
         """Places of book messages that are not decoded one by one."""
         self._delta_topics: tuple[list[Topic], Ints] | None = None
@@ -228,11 +226,18 @@ class _Read:
                     if message.type not in ("delta", "snapshot") or message.data.s != state.symbol:
                         self._is_odd(state)
             elif kind == TRADES:
-                self.odd |= odd_trades(decoded, states)
+                self.odd |= self._items(Trades, decoded, states).odd()
             elif kind == TICKERS:
                 self.odd |= odd_tickers(decoded, states)
             else:
-                self.odd |= odd_liquidations(decoded, states)
+                self.odd |= self._items(Liquidations, decoded, states).odd()
+
+    def _items(self, kind: type[_Kind], messages: list[Any], topics: list[Topic]) -> _Kind:
+        """The items of those messages; of all there are, made once."""
+        found = self._made.get(kind)
+        if found is None or found.messages is not messages:
+            found = self._made[kind] = kind(messages, topics)
+        return found
 
     def _is_odd(self, topic: Topic) -> None:
         self.odd.add(topic)
@@ -242,18 +247,15 @@ class _Read:
     def decode(self) -> Batch:
         self._find_odd()
         trades, tickers, liquidations = self._plain(TRADES), self._plain(TICKERS), self._plain(LIQUIDATIONS)
-        trade_items = [item for message in trades[1] for item in message.data]
-        liquidation_items = [item for message in liquidations[1] for item in message.data]
-        single = [text for item in trade_items + liquidation_items for text in (item.p, item.v)]
+        sold, liquidated = self._items(Trades, *trades[1:]), self._items(Liquidations, *liquidations[1:])
+        single = [*sold.texts, *liquidated.texts]
         changes = TickerChanges(tickers[1], tickers[2])
         books, values = self._numbers(single, changes)
         if not (books.at or trades[0] or tickers[0] or liquidations[0]):
             raise Strange
         items = len(single)
-        made_trades = trade_columns(trades[1], trades[2], trade_items, values)
-        made_liquidations = liquidation_columns(
-            liquidations[1], liquidations[2], liquidation_items, values[2 * len(trade_items) : items]
-        )
+        made_trades = sold.columns(values[: 2 * sold.count])
+        made_liquidations = liquidated.columns(values[2 * sold.count : items])
         ticker_times = times([message.ts for message in tickers[1]])
         made_books = None
         if books.at:
@@ -267,14 +269,14 @@ class _Read:
                 topic.last_update = int(books.update_id[i])
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
                 topic.sides, topic.awaiting = its_sides, False
-        keep_trades(trades[1], trades[2], self._time)
-        keep_liquidations(liquidations[1], liquidations[2], made_liquidations, self._time)
+        sold.keep(self._time)
+        liquidated.keep(self._time)
         made_tickers = None
         if tickers[0]:
             made_tickers = changes.merge(tickers[1], values[items:], ticker_times, self._time)
         return self._assemble(
-            (books.at, made_books, None), (trades[0], made_trades, [len(m.data) for m in trades[1]]),
-            (liquidations[0], made_liquidations, [len(m.data) for m in liquidations[1]]),
+            (books.at, made_books, None), (trades[0], made_trades, sold.lengths),
+            (liquidations[0], made_liquidations, liquidated.lengths),
             (tickers[0], made_tickers, None),
         )  # fmt: skip
 

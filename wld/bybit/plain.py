@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wld.bybit.decimals import Ints
@@ -24,7 +26,7 @@ class Again(Exception):
         self.topics = topics
 
 
-def counts(values: list[int | None]) -> Ints:
+def counts(values: Sequence[int | None]) -> Ints:
     """Counts of the venue (ids, sequences), `ABSENT` for None. Raises: Strange where one is out of range."""
     try:
         column = np.array(values, np.int64)
@@ -39,7 +41,7 @@ def counts(values: list[int | None]) -> Ints:
         raise Strange from None
 
 
-def times(values: list[int | None]) -> Ints:
+def times(values: Sequence[int | None]) -> Ints:
     """Milliseconds to nanoseconds. Raises: Strange where one is no time."""
     column = counts(values)
     if len(column) and column.max() > MAX_MS:

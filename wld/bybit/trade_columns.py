@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import Topic
+from wld.bybit.decoder import Push, Topic
 from wld.bybit.messages import MAX_ID
 from wld.bybit.plain import Again, counts, times
 from wld.bybit.trade_ids import BLOCK_IDS
@@ -26,106 +28,173 @@ _TRADE_FLAGS = {
 }  # fmt: skip
 
 
-def odd_trades(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
-    """Topics with an item that came before, or that is not to be taken as it is."""
-    odd: set[Topic] = set()
-    items_of: dict[Topic, list[Any]] = {}
-    for message, state in zip(decoded, states, strict=True):
-        items_of.setdefault(state, []).extend(message.data)
-    for state, items in items_of.items():
-        ids = [item.i for item in items]
+class _Items:
+    """The items of some messages, and numbers as texts for the common pass."""
+
+    def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
+        content = [message.data for message in messages]
+        self.messages, self._topics = messages, topics
+        self.lengths = list(map(len, content))
+        self._ends = list(accumulate(self.lengths))
+        self._items = items = list(chain.from_iterable(content))
+        self.count = len(items)
+        self._times = [item.T for item in items]
+        self.texts: list[Any] = [None] * (2 * len(items))
+        """Price and size of each item."""
+        self.texts[0::2] = [item.p for item in items]
+        self.texts[1::2] = [item.v for item in items]
+
+    def _runs(self) -> list[tuple[Topic, int, int]]:
+        """(topic, its first item, the one after its last) of runs that are all items of all messages, in order."""
+        topics, ends = self._topics, self._ends
+        if len(set(topics)) == 1:
+            return [(topics[0], 0, self.count)]
+        return list(zip(topics, (0, *ends), ends, strict=False))
+
+    def _are_their_own(self) -> bool:
+        """Whether each item is of its topic's symbol."""
+        names = [item.s for item in self._items]
+        return all(names[start:end].count(topic.symbol) == end - start for topic, start, end in self._runs())
+
+    def _per_item(self, of_messages: Ints) -> Ints:
+        return np.repeat(of_messages, self.lengths)
+
+    def _columns(self) -> Columns:
+        return {
+            "symbol": self._per_item(np.array([topic.place for topic in self._topics], np.int64)),
+            "event_time": times(self._times),
+            "sent_time": self._per_item(times([message.ts for message in self.messages])),
+        }
+
+
+class Trades(_Items):
+    """The trade messages of a read."""
+
+    def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
+        super().__init__(messages, topics)
+        self._ids: list[str] = [item.i for item in self._items]
+
+    def odd(self) -> set[Topic]:
+        """Topics with an item that came before, or that is not to be taken as it is."""
+        ids, trade_times = self._ids, self._times
         unique = set(ids)
         if (
-            len(unique) != len(ids)
-            or not unique.isdisjoint(state.recent)
-            or (bool(ids) and state.older.meets(ids, min([item.T for item in items]) * 1_000_000))
-            or "" in unique
-            or max(map(len, ids), default=0) > MAX_ID
-            or [item.s for item in items].count(state.symbol) != len(items)
+            len(unique) == len(ids)
+            and "" not in unique
+            and max(map(len, ids), default=0) <= MAX_ID
+            and self._are_their_own()
+            and not any(_has_met(topic, ids[start:end], trade_times[start:end]) for topic, start, end in self._runs())
         ):
-            odd.add(state)
-    return odd
+            return set()
+        items_of: dict[Topic, list[Any]] = {}
+        for message, topic in zip(self.messages, self._topics, strict=True):
+            items_of.setdefault(topic, []).extend(message.data)
+        return {topic for topic, items in items_of.items() if _is_odd(topic, items)}
+
+    def columns(self, pairs: Ints) -> Columns | None:
+        """With those prices and sizes. Raises: Again where a word is not known; Strange where a count or a time is none."""
+        if not self.count:
+            return None
+        items, flags = self._items, _TRADE_FLAGS
+        try:
+            flags_of = [flags[item.S, item.L, item.RPI, item.BT] for item in items]
+        except KeyError:
+            both = zip(self.messages, self._topics, strict=True)
+            raise Again({topic for message, topic in both if _is_unknown_word(message)}) from None
+        return self._columns() | {
+            "price": pairs[0::2],
+            "size": pairs[1::2],
+            "sequence": counts([item.seq for item in items]),
+            "flags": np.array(flags_of, np.int64),
+            "trade_id": self._ids,
+        }
+
+    def keep(self, now: int) -> None:
+        """Remember the trades' ids, and which is the last."""
+        ids, trade_times, ends = self._ids, self._times, self._ends
+        for topic, start, end in self._runs():
+            topic.awaiting, topic.last_time = False, now
+            if start < end:
+                topic.last_trade = (ids[end - 1], trade_times[end - 1] * 1_000_000)
+            while start < end:  # ids are handed over behind the message that makes them many
+                full = bisect_left(ends, start + max(1, BLOCK_IDS - len(topic.recent)))
+                stop = min(ends[full], end) if full < len(ends) else end
+                topic.recent.update(ids[start:stop])
+                topic.newest = max(topic.newest, max(trade_times[start:stop]) * 1_000_000)
+                topic.forget_old_trades()
+                start = stop
 
 
-def trade_columns(decoded: Sequence[Any], states: Sequence[Topic], items: list[Any], pairs: Ints) -> Columns | None:
-    """Raises: Again where a word is not known; Strange where a count or a time is none."""
-    if not items:
-        return None
-    lengths = [len(message.data) for message in decoded]
-    flags = _TRADE_FLAGS
-    try:
-        flags_of = [flags[item.S, item.L, item.RPI, item.BT] for item in items]
-    except KeyError:
-        raise Again({state for m, state in zip(decoded, states, strict=True) if _is_unknown_word(m)}) from None
-    return {
-        "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
-        "price": pairs[0 : 2 * len(items) : 2],
-        "size": pairs[1 : 2 * len(items) : 2],
-        "event_time": times([item.T for item in items]),
-        "sequence": counts([item.seq for item in items]),
-        "sent_time": np.repeat(times([message.ts for message in decoded]), lengths),
-        "flags": np.array(flags_of, np.int64),
-        "trade_id": [item.i for item in items],
-    }
+def _has_met(topic: Topic, ids: Sequence[str], trade_times: Sequence[int]) -> bool:
+    """Whether any of these trades came before."""
+    return not topic.recent.isdisjoint(ids) or (bool(ids) and topic.older.meets(ids, min(trade_times) * 1_000_000))
+
+
+def _is_odd(topic: Topic, items: Sequence[Any]) -> bool:
+    ids = [item.i for item in items]
+    return (
+        len(set(ids)) != len(ids)
+        or "" in ids
+        or max(map(len, ids), default=0) > MAX_ID
+        or any(item.s != topic.symbol for item in items)
+        or _has_met(topic, ids, [item.T for item in items])
+    )
 
 
 def _is_unknown_word(message: Any) -> bool:
     return any(item.S not in _SIDE_FLAG or item.L not in _DIRECTION_FLAG for item in message.data)
 
 
-def keep_trades(decoded: Sequence[Any], states: Sequence[Topic], now: int) -> None:
-    """Remember the trades' ids, and which is the last."""
-    for message, state in zip(decoded, states, strict=True):
-        data = message.data
-        state.recent.update([item.i for item in data])
-        if data:
-            last = data[-1]
-            state.last_trade = (last.i, last.T * 1_000_000)
-            state.newest = max(state.newest, max([item.T for item in data]) * 1_000_000)
-        if len(state.recent) >= BLOCK_IDS:
-            state.forget_old_trades()
-        state.awaiting, state.last_time = False, now
+class Liquidations(_Items):
+    """The liquidation messages of a read."""
 
+    def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
+        super().__init__(messages, topics)
+        self._pushes: dict[Topic, list[Push]] = {}
 
-def odd_liquidations(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
-    """Topics with an item that is not to be taken as it is, or with messages of one push time."""
-    odd: set[Topic] = set()
-    seen: set[tuple[Topic, int | None]] = set()
-    for message, state in zip(decoded, states, strict=True):
-        symbol, ts = state.symbol, message.ts
-        if any(item.s != symbol or item.S not in _IS_LONG for item in message.data):
-            odd.add(state)
-        elif ts is not None and ((state, ts) in seen or any(push[0] == ts for push in state.pushes)):
-            odd.add(state)  # perhaps delivered twice: the rows compare
-        seen.add((state, ts))
-    return odd
+    def odd(self) -> set[Topic]:
+        """Topics with an item that is not to be taken as it is."""
+        if self._are_their_own() and {item.S for item in self._items} <= _IS_LONG.keys():
+            return set()
+        return {
+            topic
+            for message, topic in zip(self.messages, self._topics, strict=True)
+            if any(item.s != topic.symbol or item.S not in _IS_LONG for item in message.data)
+        }
 
+    def columns(self, pairs: Ints) -> Columns | None:
+        """With those prices and sizes. Raises: Again for a message that is delivered twice; Strange where a time is none."""
+        self._pushes = {}
+        if not self.count:
+            return None
+        is_long = np.array([_IS_LONG[item.S] for item in self._items], np.int64)
+        columns = self._columns() | {"is_long": is_long, "size": pairs[1::2], "bankruptcy_price": pairs[0::2]}
+        self._note(list(zip(
+            self._times, (is_long != 0).tolist(), pairs[1::2].tolist(), pairs[0::2].tolist(), strict=True
+        )))  # fmt: skip
+        return columns
 
-def liquidation_columns(
-    decoded: Sequence[Any], states: Sequence[Topic], items: list[Any], pairs: Ints
-) -> Columns | None:
-    """Raises: Strange where a time is none."""
-    if not items:
-        return None
-    lengths = [len(message.data) for message in decoded]
-    return {
-        "symbol": np.repeat(np.array([state.place for state in states], np.int64), lengths),
-        "is_long": np.array([_IS_LONG[item.S] for item in items], np.int64),
-        "size": pairs[1::2],
-        "bankruptcy_price": pairs[0::2],
-        "event_time": times([item.T for item in items]),
-        "sent_time": np.repeat(times([message.ts for message in decoded]), lengths),
-    }
+    def _note(self, items: list[tuple[int, bool, int, int]]) -> None:
+        odd: set[Topic] = set()
+        times_of: dict[Topic, set[int]] = {}
+        for message, topic, start, end in zip(self.messages, self._topics, (0, *self._ends), self._ends, strict=False):
+            if message.ts is None or start == end:
+                continue
+            push = (message.ts, tuple(items[start:end]))
+            pushes = self._pushes.setdefault(topic, [])
+            push_times = times_of.get(topic)
+            if push_times is None:
+                push_times = times_of[topic] = {time for time, _ in topic.pushes}
+            if message.ts in push_times and (push in topic.pushes or push in pushes):
+                odd.add(topic)
+            push_times.add(message.ts)
+            pushes.append(push)
+        if odd:
+            raise Again(odd)
 
-
-def keep_liquidations(decoded: Sequence[Any], states: Sequence[Topic], made: Columns | None, now: int) -> None:
-    """Remember the messages, to know one that is delivered twice."""
-    at = 0
-    names = ("size", "bankruptcy_price")
-    sizes, prices = ([] if made is None else made[name].tolist() for name in names)
-    for message, state in zip(decoded, states, strict=True):
-        state.awaiting, state.last_time = False, now
-        content = [(item.T, item.S == "Buy", sizes[at + i], prices[at + i]) for i, item in enumerate(message.data)]
-        at += len(content)
-        if message.ts is not None and content:
-            state.pushes.append((message.ts, tuple(content)))
+    def keep(self, now: int) -> None:
+        """Remember the messages, to know one that is delivered twice."""
+        for topic in self._topics:
+            topic.awaiting, topic.last_time = False, now
+        for topic, pushes in self._pushes.items():
+            topic.pushes.extend(pushes)

@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable
 
+import numpy as np
+
 BLOCK_IDS = 300
 """Handed over together: as many as a set of 512 places takes (CPython lets three fifths be used)."""
 REMEMBERED = 2_048
@@ -38,7 +40,9 @@ class OlderIds:
     def take(self, ids: Collection[str], until: int) -> None:
         """Remember ids of trades that are not newer than `until`."""
         self.until = max(self.until, until)
-        self._blocks.append(array("q", sorted(map(hash, ids))))
+        block = array("q", map(hash, ids))
+        np.frombuffer(block, np.int64).sort()
+        self._blocks.append(block)
         self._size += len(ids)
         while self._size - len(self._blocks[0]) >= REMEMBERED:
             self._size -= len(self._blocks.popleft())
