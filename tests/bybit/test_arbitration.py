@@ -335,6 +335,22 @@ def test_both_down_at_once_is_one_exact_gap() -> None:
     assert isinstance(lines.out[at + 1], BookSnapshot)
 
 
+def test_what_a_line_has_held_for_a_second_goes_out_at_the_end_behind_a_gap() -> None:
+    lines, _, second = two_lines()
+    lines.kill(second)
+    for _ in range(2):
+        lines.venue.book()  # the first line is not sent them: the venue forgot the topic there
+    lines.deliver(lines.connect())
+    lines.pass_time(900)
+    assert lines.arbiter.finish(lines.now) == []  # it may be about to bring them
+    lines.pass_time(100)
+    gap, snapshot = lines.arbiter.finish(lines.now)
+    assert isinstance(gap, Gap)
+    assert (gap.topic, gap.missed) == ("orderbook.50", 1)
+    assert isinstance(snapshot, BookSnapshot)
+    assert _name(snapshot) == lines.venue.published[BOOK][-1]
+
+
 def test_the_last_line_left_that_never_comes_back_is_a_gap_at_the_end() -> None:
     lines, first, second = two_lines()
     lines.kill(first)

@@ -32,6 +32,8 @@ REMEMBERED = 4_096
 """Topics no longer carried whose logs are kept."""
 LATELY_S = 5.0
 """A line that brought nothing of a symbol for so long does not vouch for its being carried."""
+AHEAD_S = 1.0
+"""A line that is ahead by so much at the end of the feed has what the others were not going to bring."""
 ALONE_S = 30.0
 """Trades or liquidations on one line only for so long are a divergence."""
 LOG_ITEMS = 32_768
@@ -449,12 +451,18 @@ class Arbiter(Merging):
                 self._resync(line, topic)
 
     def finish(self, now: int) -> list[Event]:
-        """The end of the feed: the Gaps of topics that no line covered.
+        """The end of the feed: the Gaps of topics that no line covered, and what lines have held for `AHEAD_S`.
 
-        What a line still holds is left out: the topic ends where the line ends that covers it.
+        What a line holds for less is left out: the topic ends where the line ends that covers it, and that would have
+        brought it. Where it would not (the venue forgot the topic there), nobody shall miss it.
         """
         self._tell_time(now)
         out: list[Event] = []
+        for name, line in sorted(self._holding):
+            topic = self._topics.get(name)
+            held = topic.views[line].held if topic and line in topic.views else []
+            if topic and held and self._now - held[0].time >= int(AHEAD_S * NS):
+                out += self._release(topic, line)
         if self._lost is not None:
             reason, first = self._lost
             self._lost = None
