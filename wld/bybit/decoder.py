@@ -36,6 +36,8 @@ NO_BID, NO_ASK = -1, 1 << 63
 
 Push = tuple[int, tuple[tuple[int, bool, int, int], ...]]
 """A liquidation message: its push time in ms, and of each item the time in ms, whether long, size and price."""
+TickerPush = tuple[str | None, int | None, int | None, dict[str, Any]]
+"""A ticker message: type, cross sequence, push time in ms, and its fields as sent."""
 LastTrade = tuple[str, int]
 """(trade id, event time in ns)"""
 
@@ -156,8 +158,7 @@ class Topic:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
         self.last_update: int | None = None
         self.sequence: int | None = None
-        self.push: tuple[str | None, int | None, int | None] | None = None
-        """Type, cross sequence and push time, ms, of the latest ticker message."""
+        self.push: TickerPush | None = None
         self.awaiting = True
         self.silent_since: tuple[int | None, int | None] | None = None
         self.sides = Sides()
@@ -619,7 +620,7 @@ class MarketDecoder:
         return gap
 
     def _ticker(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
-        symbol, fields = decode_ticker(envelope)
+        symbol, fields, wire = decode_ticker(envelope)
         try:
             sent_time = None if envelope.ts is None else ms_to_ns(envelope.ts)
         except UnitError as error:
@@ -628,12 +629,10 @@ class MarketDecoder:
             raise RemoteProtocolError("number", f"{state.name}: cs: does not fit 63 bits")
         before: list[Event] = []
         state.take_ticker_back()
-        push = (envelope.type, envelope.cs, envelope.ts)
-        if push == state.push and None not in push and state.silent_since is None:
-            merged = fields if envelope.type == "snapshot" else {**state.ticker, **fields}
-            if merged == state.ticker:
-                self.counters["duplicate_ticker"] += 1
-                return before
+        push = (envelope.type, envelope.cs, envelope.ts, wire)
+        if None not in push and push == state.push and state.silent_since is None:
+            self.counters["duplicate_ticker"] += 1
+            return before
         state.push = push
         if envelope.type == "snapshot":
             state.ticker = fields

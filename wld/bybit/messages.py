@@ -322,8 +322,8 @@ def decode_items(envelope: Envelope, receive_time: int) -> tuple[list[Trade | Li
     return out, True
 
 
-def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any]]:
-    """(symbol, the fields this message carries, in our names and units); "" is left out, as if it were not sent.
+def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """(symbol, the fields this message carries, in our names and units, the same as sent); "" is left out of the former.
 
     Raises:
         RemoteProtocolError: kind `fields` or `number`.
@@ -352,7 +352,7 @@ def decode_ticker(envelope: Envelope) -> tuple[str, dict[str, Any]]:
                 fields[name] = parse_fixed64(text)
     except (UnitError, ValueError) as error:
         raise RemoteProtocolError("number", f"{topic}: {key}: {error}") from None
-    return _symbol(symbol, topic), fields
+    return _symbol(symbol, topic), fields, wire
 
 
 def parse_wide(text: str) -> int:

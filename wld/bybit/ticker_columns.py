@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import Topic
+from wld.bybit.decoder import TickerPush, Topic
 from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER, TICKER_WIDE, parse_wide
 from wld.bybit.plain import ODD_READS, Again
 from wld.errors import UnitError
@@ -55,10 +55,10 @@ _TYPES = frozenset(("snapshot", "delta"))
 def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
     """Topics with a message that is not to be taken as it is."""
     odd: set[Topic] = set()
-    pushes: dict[Topic, tuple[str | None, int | None, int | None]] = {}
+    pushes: dict[Topic, TickerPush] = {}
     for message, state in zip(decoded, states, strict=True):
         cs = message.cs
-        push = (message.type, cs, message.ts)
+        push = (message.type, cs, message.ts, message.data)
         is_again = push == pushes.get(state, state.push) and None not in push
         pushes[state] = push
         if (
@@ -176,7 +176,7 @@ class TickerChanges:
                     extras[i] = extra
         for topic, message in lasts.items():
             topic.awaiting, topic.sequence, topic.last_time = False, message.cs, receive_time
-            topic.push = (message.type, message.cs, message.ts)
+            topic.push = (message.type, message.cs, message.ts, message.data)
         rows = np.frombuffer(merged, np.int64).reshape(-1, len(_EMPTY))
         rows[:, _SEQUENCE] = [ABSENT if sequence is None else sequence for sequence in sequences]
         rows[:, _SENT] = sent_times
