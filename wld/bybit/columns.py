@@ -39,6 +39,7 @@ DELTAS_FROM = 70
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
+_1 = np.array(1)
 _UNUSUAL_READS = 64
 """So many reads book messages are decoded one by one, after some that are not written as usual."""
 
@@ -114,9 +115,10 @@ class _Books(Struct):
 
     def columns(self) -> Columns:
         """As `wld.tables` has them, but for their numbers."""
-        places, depths = np.array([(topic.place, topic.depth) for topic in self.topics], np.int64).T
+        symbols = np.array([topic.place for topic in self.topics], np.int64)
+        depths = np.array([topic.depth for topic in self.topics], np.int64)
         return {
-            "symbol": places[self.which],
+            "symbol": symbols[self.which],
             "is_snapshot": self.is_snapshot.astype(np.int64),
             "depth": depths[self.which],
             "update_id": self.update_id,
@@ -190,7 +192,7 @@ class _Read:
         letters = np.frombuffer(kinds, np.uint8)
         self._decoded.clear()
         for kind in set(kinds):
-            at = np.flatnonzero(letters == kind).tolist()
+            at = (letters == kind).nonzero()[0].tolist()
             if kind == BOOK and self._tries_deltas and len(at) >= DELTAS_FROM:
                 self._delta_places = at
             else:
@@ -264,9 +266,9 @@ class _Read:
             slow, sides = self._settle(books)
             # From here on nothing fails: the state moves on.
             self._decoder._cells.learn(slow)
-            for topic, i, its_sides in zip(books.topics, lasts, sides, strict=True):
-                sequence = int(books.sequence[i])
-                topic.last_update = int(books.update_id[i])
+            update_ids, sequences = books.update_id.take(lasts).tolist(), books.sequence.take(lasts).tolist()
+            for topic, update_id, sequence, its_sides in zip(books.topics, update_ids, sequences, sides, strict=True):
+                topic.last_update = update_id
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
                 topic.sides, topic.awaiting = its_sides, False
         sold.keep(self._time)
@@ -305,7 +307,7 @@ class _Read:
             for topic in topics:
                 topic.goes_by_rows = ODD_READS
             raise Again(topics)
-        if len(values) and int(values[: count + len(single)].min(initial=0)) < 0:
+        if np.count_nonzero(values[: count + len(single)] < 0):
             raise Strange
         books.levels = Levels(values[:levels], values[levels:count], places.counts)
         return books, values[count:]
@@ -374,40 +376,43 @@ class _Read:
             raise Strange
         place: dict[Topic, int] = {}
         which = np.array([place.setdefault(state, len(place)) for state in states], np.int64)
-        books = _Books(
-            at, list(place), which, counts([message.data.u for message in decoded]),
-            counts([message.data.seq for message in decoded]), times([message.cts for message in decoded]),
-            times([message.ts for message in decoded]), np.array([m.type == "snapshot" for m in decoded], np.bool_),
-        )  # fmt: skip
+        numbers = _numbers_of(decoded)
+        is_snapshot = np.array([message.type == "snapshot" for message in decoded], np.bool_)
+        books = _Books(at, list(place), which, *numbers, is_snapshot)
         text, places, strings = found
         return text, books, places, strings
 
-    def _continue(self, books: _Books) -> list[int]:
+    def _continue(self, books: _Books) -> Ints:
         """Each book's last message. Raises: Again for books that these messages do not simply continue."""
-        if books.is_snapshot.any():
+        has_snapshots = np.count_nonzero(books.is_snapshot) > 0
+        if has_snapshots:
             _begin_anew(books)
-        topics, update_id, sequence, is_snapshot = books.topics, books.update_id, books.sequence, books.is_snapshot
+        topics, update_id, sequence = books.topics, books.update_id, books.sequence
         n = len(update_id)
-        if len(topics) == 1:
-            order: Any = slice(None)
-            firsts = np.zeros(1, np.int64)
-        else:
-            order = np.argsort(books.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64), kind="stable")
-            firsts = np.searchsorted(books.which[order], np.arange(len(topics)))
-            update_id, sequence, is_snapshot = update_id[order], sequence[order], is_snapshot[order]
+        order = None
+        bounds = np.array([0, n])
+        if len(topics) > 1:
+            order = books.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64).argsort(kind="stable")
+            bounds = books.which.take(order).searchsorted(np.arange(len(topics) + 1))
+            update_id, sequence = update_id.take(order), sequence.take(order)
+        firsts, lasts = bounds[:-1], bounds[1:] - _1
         before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
         before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
-        is_ready = [not topic.awaiting and topic.depth >= STRICT_DEPTH for topic in topics]
         before[firsts] = [
-            (topic.last_update or 0) if ready else 0 for topic, ready in zip(topics, is_ready, strict=True)
+            0 if topic.awaiting or topic.depth < STRICT_DEPTH else topic.last_update or 0 for topic in topics
         ]
         sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
-        odd = (update_id != before + 1) | (before < 1) | ((sequence < sequence_before) & (sequence != ABSENT))
-        odd &= ~is_snapshot
-        if odd.any():
+        odd = update_id - before != _1
+        odd |= before < _1
+        odd |= (sequence < sequence_before) & (sequence != ABSENT)
+        if order is None:
+            order = np.arange(n)
+        if has_snapshots:
+            odd &= ~books.is_snapshot[order]
+        if np.count_nonzero(odd):
             raise Again({topics[i] for i in books.which[order][odd].tolist()})
-        lasts = np.append(firsts[1:], n) - 1
-        return [n - 1] if len(topics) == 1 else order[lasts].tolist()
+        last: Ints = order.take(lasts)
+        return last
 
     def _settle(self, books: _Books) -> tuple[Slow, list[Sides]]:
         """Bring the books' sides up to date; (levels to learn, each of `books.topics`' sides).
@@ -416,7 +421,7 @@ class _Read:
         """
         topics = books.topics
         sides_of = [topic.sides for topic in topics]
-        snapshots = np.flatnonzero(books.is_snapshot)
+        snapshots = books.is_snapshot.nonzero()[0]
         if len(snapshots):
             for place, sides in zip(books.which[snapshots].tolist(), _fresh_sides(books, snapshots), strict=True):
                 sides_of[place] = sides
@@ -483,7 +488,7 @@ class _Read:
                 by_rows.append((i, events))
         market.time = self._time
         market.last_data_time = self._time
-        ends = np.cumsum(counts)
+        ends = np.add.accumulate(counts)
         starts = ends - counts
         for at, columns, lengths in kinds:
             if columns is None:
@@ -491,8 +496,11 @@ class _Read:
             number = starts[at]
             if lengths is not None:
                 repeats = counts[at]
-                within = np.arange(int(repeats.sum())) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-                number = np.repeat(number, repeats) + within
+                before = np.add.accumulate(repeats)
+                total = int(before[-1])
+                before -= repeats
+                number = (number - before).repeat(repeats)
+                number += np.arange(total)
             columns["number"] = number
         (_, books, _), (_, trades, _), (_, liquidations, _), (_, tickers, _) = kinds
         return Batch(
@@ -507,6 +515,21 @@ class _Read:
                 rows=[(int(starts[i]) + j, event) for i, events in by_rows for j, event in enumerate(events)],
             )
         )
+
+
+def _numbers_of(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:
+    """The book messages' update ids, sequences, event times and times of sending. Raises: Strange where one is none."""
+    try:
+        flat = np.array([x for m in decoded for x in (m.data.u, m.data.seq, m.cts, m.ts)], np.int64)
+    except (TypeError, OverflowError):
+        return (
+            counts([m.data.u for m in decoded]), counts([m.data.seq for m in decoded]), times([m.cts for m in decoded]),
+            times([m.ts for m in decoded]),
+        )  # fmt: skip
+    update_id, sequence, event_ms, sent_ms = flat.reshape(-1, 4).T
+    if np.count_nonzero(flat < 0) or np.count_nonzero(event_ms > MAX_MS) or np.count_nonzero(sent_ms > MAX_MS):
+        raise Strange
+    return update_id, sequence, event_ms * 1_000_000, sent_ms * 1_000_000
 
 
 def _begin_anew(books: _Books) -> None:

@@ -36,6 +36,7 @@ _CELL_BITS = 18
 _PRICE_BITS = 47
 """A price below 1.4 million and its owner are one number, which the cache compares."""
 _OWNERS = 1 << 16
+_ASKS, _LARGEST, _0 = np.array(1 << _PRICE_BITS), np.array((1 << _PRICE_BITS) - 1), np.array(0)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _CELL_SHIFT = np.uint64(64 - _CELL_BITS)
 
@@ -78,32 +79,33 @@ class KnownLevels:
                 ]
                 self._pair[self._cells(np.array(gone, np.int64))] = -1
                 one.gone.clear()
-        owners = np.empty(2 * len(which), np.int64)
+        owners = np.empty((len(which), 2), np.int64)
         names = np.array([(one.owner or 0) % _OWNERS << _PRICE_BITS for one in sides], np.int64)
-        owners[0::2] = names[which]
-        owners[1::2] = owners[0::2] + (1 << _PRICE_BITS)
-        pair = np.repeat(owners, levels.counts)
+        owners[:, 0] = names.take(which)
+        np.add(owners[:, 0], _ASKS, owners[:, 1])
+        pair = owners.ravel().repeat(levels.counts)
         pair |= levels.price
         cell = self._cells(pair)
-        is_gone = levels.size == 0
+        is_gone = levels.size == _0
+        is_large = levels.price > _LARGEST
+        has_large = np.count_nonzero(is_large) > 0
         if len(fresh):
             is_fresh = np.zeros(len(which), np.bool_)
             is_fresh[fresh] = True
-            new = np.repeat(np.repeat(is_fresh, 2), levels.counts) & (levels.price >> _PRICE_BITS == 0)
+            new = is_fresh.repeat(2).repeat(levels.counts) & ~is_large
             self._pair[cell[new]] = pair[new]
         unknown = self._pair.take(cell) != pair
-        has_large = len(pair) > 0 and int(levels.price.max()) >> _PRICE_BITS > 0
         if has_large:
-            unknown |= levels.price >> _PRICE_BITS > 0  # never known, and no pair of theirs is to be trusted
+            unknown |= is_large  # never known, and no pair of theirs is to be trusted
         changed = cell[unknown | is_gone]
         # What follows a change in this read is no longer known by the cache, but by the update before it.
         self._dirty[changed] = True
-        at = np.flatnonzero(self._dirty.take(cell))
+        at = self._dirty.take(cell).nonzero()[0]
         self._dirty[changed] = False
         if len(at) and not has_large:
-            at = at[self._is_news(cell[at], pair[at], is_gone[at], unknown[at])]
-        fragment = np.searchsorted(np.cumsum(levels.counts), at, "right")
-        return Slow(levels.price[at], fragment, is_gone[at], pair[at], cell[at])
+            at = at[self._is_news(cell.take(at), pair.take(at), is_gone.take(at), unknown.take(at))]
+        fragment = np.add.accumulate(levels.counts).searchsorted(at, "right")
+        return Slow(levels.price.take(at), fragment, is_gone.take(at), pair.take(at), cell.take(at))
 
     @staticmethod
     def _is_news(
@@ -115,13 +117,13 @@ class KnownLevels:
         first asks the cache, and one that follows another pair is news.
         """
         few = cell.astype(np.uint16)
-        order = np.argsort(few, kind="stable")
-        few, pair, is_gone = few[order], pair[order], is_gone[order]
+        order = few.argsort(kind="stable")
+        few, pair, is_gone = few.take(order), pair.take(order), is_gone.take(order)
         repeated = np.zeros(len(order), np.bool_)
         repeated[1:] = (pair[1:] == pair[:-1]) & (is_gone[1:] == is_gone[:-1])
         first = np.ones(len(order), np.bool_)
         first[1:] = few[1:] != few[:-1]
-        repeated |= first & ~unknown[order] & ~is_gone
+        repeated |= first & ~(unknown.take(order) | is_gone)
         news = np.empty(len(order), np.bool_)
         news[order] = ~repeated
         return news
