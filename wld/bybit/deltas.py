@@ -107,9 +107,9 @@ def read_deltas(messages: Sequence[bytes], tail: bytes) -> tuple[Text, Deltas, S
     if index[_END, -1] != len(commas) - 1:
         return None
     at = commas.take(index, mode="clip")
-    heads: dict[bytes, int] = {}
-    places = [heads.setdefault(message[:_HEAD], len(heads)) for message in messages]
-    topics = [_read_head(head) for head in heads]
+    beginnings = [message[:_HEAD] for message in messages]
+    heads = {head: i for i, head in enumerate(dict.fromkeys(beginnings))}
+    topics = list(map(_read_head, heads))
     names = [name for name, _ in topics]
     if "" in names:
         return None
@@ -117,7 +117,7 @@ def read_deltas(messages: Sequence[bytes], tail: bytes) -> tuple[Text, Deltas, S
     if len(names) == 1:
         which = np.zeros(n, np.int64)
     else:
-        which = np.array(places, np.int64)
+        which = np.array(list(map(heads.__getitem__, beginnings)), np.int64)
         topic = topic.take(which, axis=0)
         unique = dict.fromkeys(names)
         if len(unique) < len(names):  # a head goes beyond the topic
