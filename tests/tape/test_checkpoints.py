@@ -58,6 +58,16 @@ def test_books_by_columns_are_the_books_by_events(
     assert len(drafts) <= len(minutes) + sum(isinstance(e, wld.BookSnapshot) for e in events)
 
 
+def test_many_snapshots_make_one_checkpoint_a_second() -> None:
+    second = 1_000_000_000
+    kinds = [wld.BookSnapshot, *[wld.BookDelta, wld.BookSnapshot] * 20, wld.BookDelta]
+    events = [
+        kind("X", ((1, 1),), (), i + 1, 7, None, None, i * second // 10, 50) for i, kind in enumerate(kinds)
+    ]  # 4.1 seconds
+    table = from_events(layout.BOOK, range(len(events)), events)
+    assert len(checkpoints.advance({}, table)) == 5
+
+
 def state(book: wld.OrderBook) -> tuple[object, ...]:
     return book.bids(), book.asks(), book.update_id, book.sequence, book.receive_time, book.depth
 

@@ -16,6 +16,7 @@ from wld.tape.table import Table
 from wld.units import ABSENT
 
 CHECKPOINT_NS = 60_000_000_000
+_SECOND_NS = 1_000_000_000
 STRICT_DEPTH = 50
 """From this depth on a delta must carry the next update id (`OrderBook.apply`)."""
 
@@ -60,7 +61,7 @@ def checkpoint(symbol: str, depth: int, book: BookState, number: int) -> Draft:
 
 def advance(books: Books, table: Table, *, is_start: bool = False) -> list[Draft]:
     """Take the books through the events of one symbol, in ring order: a checkpoint at the first event of each minute
-    and after each snapshot in mid-stream, and before the first where it is the start of a segment."""
+    and after a snapshot in mid-stream (one a second), and before the first where it is the start of a segment."""
     drafts: list[Draft] = []
     depths = table.columns["depth"]
     if isinstance(depths, list) or any(
@@ -118,7 +119,9 @@ def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool)
     due = np.zeros(count, np.bool_)
     due[0] = is_start or book.receive_time // CHECKPOINT_NS != minutes[0]
     due[1:] = minutes[1:] != minutes[:-1]
-    due[2:] |= part.is_snapshot[1:-1] & ~part.is_snapshot[:-2]
+    after = np.flatnonzero(part.is_snapshot[1:-1] & ~part.is_snapshot[:-2]) + 2
+    seconds = part.receive_time[after] // _SECOND_NS
+    due[after[np.append(True, seconds[1:] != seconds[:-1])[: len(after)]]] = True
     drafts: list[Draft] = []
     at = 0
     for row in [*np.flatnonzero(due).tolist(), count]:
