@@ -226,6 +226,19 @@ def test_a_block_that_steps_back_in_ring_order_is_damage_and_not_recovered(tmp_p
     assert list(wld.open_tape(tmp_path)) == [trade(i) for i in range(30)]
 
 
+@pytest.mark.parametrize("where", [2**63, 2**64 - 1, 2**62])
+def test_a_footer_that_points_anywhere_costs_no_event(tmp_path: Path, where: int) -> None:
+    path = write(tmp_path, mixed(4))
+    content = bytearray(path.read_bytes())
+    footer = memoryview(content)[-layout.FOOTER_SIZE :]
+    footer[layout.HEADER_SIZE :] = where.to_bytes(8, "little")
+    footer[68:72] = zlib.crc32(footer[layout.HEADER_SIZE :]).to_bytes(4, "little")
+    footer[72:76] = zlib.crc32(footer[:72]).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert read_until_damage(path)[0] == mixed(4)
+    verify(path)
+
+
 def test_folders_under_the_names_of_tapes_stop_neither_recovery_nor_recording(tmp_path: Path) -> None:
     path = write(tmp_path, mixed(4), seal=False)
     base = path.name.removesuffix(".bin.open")

@@ -167,7 +167,8 @@ class Segment:
         footer, offset = _read_block(file, at) if at > 0 else (None, None)
         if footer is None or offset is None or footer.kind != layout.FOOTER or len(offset) != 8:
             return None
-        index, payload = _read_block(file, int.from_bytes(offset, "little"))
+        where = int.from_bytes(offset, "little")
+        index, payload = _read_block(file, where) if where < at else (None, None)
         if index is None or payload is None or index.kind != layout.INDEX or index.end != at:
             return None
         try:
