@@ -513,6 +513,34 @@ def test_the_same_update_id_with_other_content_is_told_and_settled_by_a_snapshot
     assert not lines.gaps()
 
 
+def test_tickers_that_differ_in_one_push_are_told_and_the_lines_subscribed_anew_one_after_the_other() -> None:
+    lines, first, second = two_lines()
+    change = lines.venue._stamp(TICKER, frames.ticker(cs=lines.venue.cross + 1, fundingRate="0.0007"))
+    lines.venue.cross += 1
+    lines.queues[first].append(change)  # the other never hears of it
+    lines.deliver(first)
+    for turn in (first, second):
+        lines.venue.time += 100
+        lines.publish(lines.venue.ticker())
+        lines.deliver(second)
+        lines.deliver(first)
+        assert lines.resyncs == [(turn, TICKER)]
+        lines.resyncs.clear()
+        snapshot = frames.ticker("snapshot", cs=lines.venue.quote, lastPrice="1.5", fundingRate="0.0007")
+        lines.queues[turn].extend([lines.venue._stamp(TICKER, snapshot), None])
+        lines.deliver(turn)
+    assert lines.arbiter.counters["divergence_content"] >= 2
+    assert "the lines do not agree" in lines.arbiter.take_notes()[0][1]
+    told = lines.arbiter.counters["divergence_content"]
+    for _ in range(3):
+        lines.venue.time += 100
+        lines.publish(lines.venue.ticker())
+        lines.deliver_all()
+    assert lines.resyncs == []
+    assert lines.arbiter.counters["divergence_content"] == told
+    assert all(e.funding_rate == 70_000 for e in lines.out[-3:] if isinstance(e, Ticker))
+
+
 def test_books_that_differ_at_one_update_id_are_told() -> None:
     lines, _, second = two_lines()
     lines.arbiter.audit(lines.decoders)

@@ -230,6 +230,8 @@ class Merging(Overlaps, ABC):
         with a message that the venue sent after it, a Gap says so, once.
         """
         self.counters["late"] += 1
+        if topic.kind == "state" and item.is_flow:
+            self._look_for_another_state(topic, item)
         first, since = self._begun.get(topic.symbol, (0, 0))
         if topic.begun is None or not item.is_flow or not is_older(topic.kind, item.order, topic.begun[0]):
             return []
@@ -241,6 +243,22 @@ class Merging(Overlaps, ABC):
         if self.holes and self.holes[-1].gap.gap_id == gap.gap_id:
             self.holes[-1] = Hole(gap, {topic.name: None})  # from the beginning on
         return [gap]
+
+    def _look_for_another_state(self, topic: TopicState, item: Item) -> None:
+        """The same push with another state than it went out with: one of the lines lost a change before, and nothing told.
+
+        Which of them, nobody can say; the one whose state is the oldest is subscribed anew, and if it was the other, that
+        is next.
+        """
+        entries = topic.log.entries
+        if item.order[0] is None or not any(entry[2] == item.order for entry in entries):
+            return
+        line = min((line for line in topic.views), key=lambda line: (topic.views[line].fresh_at, line))
+        self._diverge("divergence_content", topic, f"another state at sequence {item.order[0]} on one of them")
+        if topic.views[line].is_renewed:
+            return
+        topic.views[line].fresh_at = self._now
+        self._resync(line, topic)
 
     def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
         view.cursor = topic.log.append(item, self._now)
@@ -359,7 +377,7 @@ class Merging(Overlaps, ABC):
             view = topic.views[line]
             # What comes before the venue confirms anew says nothing of what comes between.
             view.subscribed = False
-            view.is_renewed = not topic.is_strict and topic.kind != "state"
+            view.is_renewed = not topic.is_strict
             self._lines[line].unstamped = [v for v in self._lines[line].unstamped if v is not view]
         self._resyncs.append((line, topic.name))
 

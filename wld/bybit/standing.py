@@ -69,6 +69,7 @@ class View:
         "attached",
         "cursor",
         "floor",
+        "fresh_at",
         "held",
         "is_asked",
         "is_begun",
@@ -97,6 +98,8 @@ class View:
         """A fresh snapshot was asked for and has not come."""
         self.is_begun = False
         """It has brought something."""
+        self.fresh_at = 0
+        """When it was last subscribed, or subscribed anew, to set right a state that differs, ns."""
         self.untold: tuple[int, int] | None = None
         """(from, to) in which it carried nothing, and another line vouched for the topic."""
         self.is_renewed = False
