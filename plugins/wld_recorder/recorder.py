@@ -80,6 +80,10 @@ class Recorder:
         self._context = context
         self._waiting = Gathered()
         self._count = 0
+        self._next_number = 0
+        """Of the ring: what comes next has it."""
+        self._unsafe_from: int | None = None
+        """Of the ring: the first that is not known to have been written."""
         self._taken: list[Gathered] = []
         """What the worker thread works on; only that thread touches it while it runs."""
         self._enough = trio.Event()
@@ -108,12 +112,15 @@ class Recorder:
             if self._config.on_error == "retry":
                 await self._write_the_rest(writer)
         finally:
-            self._take(batches)  # of a run that is cut short
+            while (batch := batches.take()) is not None:  # of a run that is cut short
+                self._add(batch)
             # A disk that hangs must not hang the drain: the thread is left behind and the journal recovered later.
             with trio.move_on_after(DRAIN_TIMEOUT_S, shield=True) as limit:
                 await trio.to_thread.run_sync(self._finish, writer, abandon_on_cancel=True)
             if limit.cancelled_caught:
-                _log.error("the disk did not finish in %g s; the journal stays for the next start", DRAIN_TIMEOUT_S)
+                raise TapeError(
+                    f"the disk did not finish in {DRAIN_TIMEOUT_S:g} s; the journal stays for the next start{self._loss()}"
+                )
         self._report(writer)
 
     def _open(self) -> TapeWriter:
@@ -163,6 +170,9 @@ class Recorder:
     def _add(self, batch: Batch) -> None:
         self._waiting.add(batch)
         self._count += len(batch)
+        self._next_number = batch.first_number + len(batch)
+        if self._unsafe_from is None:
+            self._unsafe_from = batch.first_number
         if self._count >= FLUSH_EVENTS:
             self._enough.set()
 
@@ -246,6 +256,7 @@ class Recorder:
             self._taken.pop(0)
         writer.flush()
         if last is not None:
+            self._unsafe_from = last + 1
             self._context.stored("recorder", last)
         if self._context.clock == "live":
             writer.tick(time.time_ns())
@@ -288,10 +299,13 @@ class Recorder:
             finally:
                 writer.close()
         except TapeError as error:
-            if self._refused is None:
-                raise
-            raise TapeError(f"{error}, and did so to the end: what came meanwhile is not on the tape") from None
+            raise TapeError(f"{error}{self._loss()}") from None
         self._retain(writer)
+
+    def _loss(self) -> str:
+        """What of all that came was not written, in words; nothing where all was."""
+        lost = self._next_number - (self._unsafe_from or 0)
+        return f"; the last {lost} events, or nearly as many, are not on the tape" if lost else ""
 
     def _report(self, writer: TapeWriter) -> None:
         self._context.status(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import resource
@@ -12,17 +13,20 @@ from typing import Any
 
 import pytest
 import trio
-from wld_recorder import RecorderConfig
+from wld_recorder import Recorder, RecorderConfig
 
 import wld
+from tests.bybit import frames
 from tests.faults import rig as rigs
-from tests.faults.rig import Rig, recording
+from tests.faults.rig import SYMBOLS, Rig, recording
 from tests.faults.rows import Act, run, tape_of, words
 from tests.faults.table import Row, check
+from wld.bybit.lines import LineSource
 from wld.clock import ReceiveClock
 from wld.exchange import rest
+from wld.exchange.accounting import balance
 from wld.ring import Subscription
-from wld.service import SinkEntry
+from wld.service import Service, SinkEntry
 from wld.tape.seal import BlockFile
 
 
@@ -338,3 +342,67 @@ async def test_disk_full_when_the_run_ends(
     assert result.is_exact, str(result)
     happened = 'writes refused when the run is told to end, and for 0.5 s more; `on_error = "retry"`: status 0'
     check(Row("disk full at the end", happened, tape_of(rig), words(caplog)[:2], result))
+
+
+@pytest.mark.slow
+async def test_disk_full_to_the_end_of_the_input(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read faster than it can be written waits; the end comes with the input, and the disk takes no more."""
+    monkeypatch.setattr("wld_recorder.recorder.RETRY_S", 0.05)
+    monkeypatch.setattr("wld_recorder.recorder.WAITING_EVENTS", 200)
+    caplog.set_level(logging.WARNING, "wld")
+    trades = [json.loads(frames.trades(frames.trade(i))) | {"ts": frames.T0 + i} for i in range(1000)]
+    sent = [json.dumps(body) for body in trades]
+    disk = Disk(monkeypatch)
+    figures: dict[str, Any] = {}
+    reading, writing = os.pipe()
+    file = os.fdopen(reading, "rb")
+    source = LineSource(file)
+
+    def create() -> Recorder:
+        context = wld.SinkContext(
+            tmp_path / "tapes",
+            SYMBOLS,
+            "0.1.0",
+            "-",
+            "recorded",
+            service.ring.statistics,
+            lambda name, said: figures.update(said),
+        )
+        return Recorder(RecorderConfig(flush_interval=0.05, on_error="retry"), context)
+
+    service = Service(source, [SinkEntry("recorder", create, critical=True, capacity=300)], drain_timeout=1.0)
+    status: list[int] = []
+
+    async def run() -> None:
+        status.append(await service.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        with os.fdopen(writing, "wb") as pipe:
+
+            def write(lines: list[str]) -> None:
+                pipe.write("".join(f"{line}\n" for line in lines).encode())
+                pipe.flush()
+
+            write(sent[:100])
+            with trio.fail_after(10):
+                while figures.get("events", 0) < 100:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            disk.error = errno.ENOSPC
+            await trio.to_thread.run_sync(write, sent[100:])  # it waits for room
+    file.close()
+    assert status == [1]
+    events = [*wld.open_tape(tmp_path / "tapes"), wld.Gap(0, wld.GapReason.SHUTDOWN)]
+    result = balance(sent, events)
+    assert result.is_exact, str(result)
+    assert result.recorded == 100
+    said = words(caplog)
+    assert any("not on the tape" in line or "cut off" in line for line in said)
+    happened = (
+        'lines from standard input, writes refused from the 101st on and at the end; `on_error = "retry"`: status 1'
+    )
+    check(
+        Row("disk full to the end of the input", happened, "all that was written before it, intact", said[1:3], result)
+    )

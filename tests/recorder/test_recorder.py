@@ -222,7 +222,7 @@ async def test_a_disk_that_is_full_when_the_input_ends_is_tried_until_the_drain_
             nursery.cancel_scope.cancel()  # as at the end of the drain
     if refusals is None:
         assert [str(error) for error in failure] == [
-            "disk full, and did so to the end: what came meanwhile is not on the tape"
+            "disk full; the last 50 events, or nearly as many, are not on the tape"
         ]
     else:
         assert list(wld.open_tape(tmp_path)) == events
