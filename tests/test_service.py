@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import resource
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +14,7 @@ import trio.testing
 from wld.errors import ConfigError, FatalSourceError
 from wld.events import AggressorSide, Event, Trade
 from wld.ring import Subscription
-from wld.service import Service, SinkEntry
+from wld.service import Service, SinkEntry, describe
 
 
 def trade(number: int) -> Trade:
@@ -227,3 +230,11 @@ async def test_a_sink_that_is_finished_is_detached_and_the_run_goes_on(
     assert numbers(once.seen) == [0]
     assert numbers(other.seen) == [0, 1, 2, 3, 4]
     assert [s.name for s in service.ring.statistics().sinks] == []
+
+
+def test_too_many_open_files_are_told_with_what_to_raise() -> None:
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/somewhere/httpx/__init__.py")
+    said = describe(BaseExceptionGroup("both", [error, error]))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert said.startswith(f"too many open files: this process may have {most}; raise that, as with `ulimit -n")
+    assert "httpx" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -25,7 +26,7 @@ from wld import help as words
 from wld.config import Config, Setting
 from wld.errors import ConfigError, Interrupted, WldError
 from wld.hookspecs import COMMAND_GROUP
-from wld.service import wait_for_signal
+from wld.service import describe, wait_for_signal
 
 log = logging.getLogger("wld")
 
@@ -47,6 +48,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            sys.exit(_say(describe(error), 1))
         if not _is_of_stdout(error):
             raise
         is_unread = isinstance(error, BrokenPipeError)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -291,7 +293,12 @@ class _Readiness:
 def describe(error: BaseException) -> str:
     """One line for a person: groups are flattened, plain errors show their text or, without one, their type."""
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(describe(inner) for inner in error.exceptions)
+        return "; ".join(dict.fromkeys(describe(inner) for inner in error.exceptions))
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return (
+            f"too many open files: this process may have {most}; raise that, as with `ulimit -n 1024` or LimitNOFILE="
+        )
     text = " ".join(str(error).split())
     kind = type(error).__name__
     if not type(error).__module__.startswith("wld"):
