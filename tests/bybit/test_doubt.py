@@ -13,7 +13,7 @@ from tests.bybit.test_traps import TOPICS, args, decode, decoder, opened
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.messages import MOST_BAD
 from wld.bybit.protocol import BybitProtocol
-from wld.events import BookSnapshot, Event, Gap, GapReason, Trade
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Trade
 
 BOOK, TRADES, TICKER, LIQUIDATIONS = TOPICS
 UNDECODABLE, SILENCE, REJECTED = GapReason.UNDECODABLE, GapReason.SILENCE, GapReason.REJECTED_TOPIC
@@ -216,3 +216,28 @@ def test_a_symbol_taken_off_and_followed_again_has_a_gap_between() -> None:
 def test_decoders_of_several_lines_leave_it_to_the_arbiter_what_stands_side_by_side() -> None:
     market = MarketDecoder(each_alone=True)
     assert len(decode(market, "{", "{")) == 2
+
+
+def test_a_delta_before_the_snapshot_that_ends_a_silence_tells_by_itself_whether_anything_was_lost() -> None:
+    protocol = live()
+    protocol.tick(32 * S)
+    (delta,) = protocol.receive(frames.book(11), 33 * S)
+    assert isinstance(delta, BookDelta)
+    assert [type(e) for e in protocol.receive(frames.snapshot(11), 34 * S)] == [BookSnapshot]
+    assert protocol.tick(34 * S) == []
+
+    protocol = live()
+    protocol.tick(32 * S)
+    events = protocol.receive(frames.book(20), 33 * S)
+    assert scopes(events) == [
+        (GapReason.UPDATE_ID, "orderbook.50", "WLDUSDT"), (SILENCE, "publicTrade", "WLDUSDT"), (SILENCE, "allLiquidation", "WLDUSDT"),
+    ]  # fmt: skip
+    assert [type(e) for e in protocol.receive(frames.snapshot(20), 34 * S)] == [BookSnapshot]
+
+
+def test_a_ticker_delta_before_the_snapshot_that_ends_a_silence_cannot_tell() -> None:
+    protocol = live()
+    protocol.tick(32 * S)
+    events = protocol.receive(frames.ticker(cs=7, lastPrice="1.5"), 33 * S)
+    assert scopes(events) == [(SILENCE, "tickers", "WLDUSDT")]
+    assert scopes(protocol.receive(frames.ticker("snapshot", cs=7, lastPrice="1.5"), 34 * S)) == []

@@ -15,7 +15,7 @@ from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_it
 from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
-from wld.events import BookSnapshot, Event, Gap, GapReason, Level, PositionSide, Ticker
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Level, PositionSide, Ticker
 from wld.tables import DIRECTIONS, TICKER_NUMBERS
 from wld.units import ABSENT, ms_to_ns
 
@@ -530,6 +530,8 @@ class MarketDecoder:
         if isinstance(event, BookSnapshot):
             return self._book_snapshot(event, state, receive_time)
         strict = state.depth >= STRICT_DEPTH
+        if strict and state.silent_since is not None and state.last_update is not None:
+            return self._book_delta_after_silence(event, state, receive_time)
         if state.awaiting and strict:
             if state.last_update is None and self._accept_any:
                 pass  # a recording that begins in mid-stream
@@ -539,6 +541,10 @@ class MarketDecoder:
                 self.counters["delta_before_snapshot"] += 1
                 state.dropped += state.silent_since is None
                 return []
+        return self._continue_book(event, state, receive_time)
+
+    def _continue_book(self, event: BookDelta, state: Topic, receive_time: int) -> list[Event]:
+        strict = state.depth >= STRICT_DEPTH
         if strict and state.last_update is not None:
             if (event.sequence is not None and state.sequence is not None and event.sequence < state.sequence) or (
                 event.update_id == state.last_update and event.sequence in (None, state.sequence)
@@ -555,6 +561,18 @@ class MarketDecoder:
         state.last_update = event.update_id
         state.sequence = event.sequence
         return [event]
+
+    def _book_delta_after_silence(self, event: BookDelta, state: Topic, receive_time: int) -> list[Event]:
+        """It comes before the snapshot that was asked for, and tells by itself whether anything was lost."""
+        assert state.silent_since is not None
+        _, since = state.silent_since
+        state.silent_since, state.awaiting = None, False
+        if event.update_id > (state.last_update or 0) + 1:
+            self.doubts.append((state.symbol, since))
+        events = self._continue_book(event, state, receive_time)
+        if not state.awaiting:
+            state.silent_since, state.awaiting = (state.last_update, receive_time if events else since), True
+        return events
 
     def _book_snapshot(self, event: BookSnapshot, state: Topic, receive_time: int) -> list[Event]:
         before: list[Event] = []
@@ -651,6 +669,11 @@ class MarketDecoder:
                     )
                     self.doubts.append((state.symbol, since))
         elif envelope.type == "delta":
+            if state.silent_since is not None:  # before the snapshot that would tell whether anything was lost
+                (_, since), state.silent_since = state.silent_since, None
+                before.append(
+                    self.make_gap(GapReason.SILENCE, state.name, receive_time, first_time=since, last_time=receive_time)
+                )
             state.ticker = {**state.ticker, **fields}
         else:
             raise RemoteProtocolError("fields", f"{state.name}: type: expected snapshot or delta")
