@@ -28,6 +28,7 @@ import trustme
 
 from benchmarks import messages
 from benchmarks.messages import Mix
+from wld.__main__ import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Mix()
@@ -112,7 +113,7 @@ class Bench:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.client", json.dumps(spec)], cwd=ROOT, text=True,
                 capture_output=True, check=False, timeout=timeout, pass_fds=() if tty is None else (tty,),
-                env={**os.environ, "SSL_CERT_FILE": str(self.authority), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+                env={**ONE_THREAD, **os.environ, "SSL_CERT_FILE": str(self.authority), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             )  # fmt: skip
         if done.returncode:
             raise click.ClickException(f"the client failed: {done.stderr[-2000:]}")

@@ -130,3 +130,20 @@ def test_a_loop_that_a_sink_blocks_for_good_ends_with_the_third_signal(tmp_path:
         signal.sigtimedwait([], 0.3)
     assert process.wait(10) == 1
     assert "hears no signal" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("own", "used"), [(None, "1"), ("3", "3")])
+def test_numpy_is_kept_to_one_thread_unless_the_user_says_otherwise(own: str | None, used: str) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    code = (
+        f"import atexit, os; atexit.register(lambda: print(os.environ['{name}'])); import wld.__main__ as m; m.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        env=environment if own is None else {**environment, name: own},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == used

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import trio
 
 import wld
 from tests.plugins.distributions import SOUND, make_distribution
-from wld import plugins
+from wld import plugins, watchdog
 from wld.service import Service, SinkEntry
 from wld.testing import ListSource, make_context, make_trade
 from wld.watchdog import watch_loop
@@ -36,6 +37,23 @@ def held(text: str) -> threading.Event:
 
 def block(until: threading.Event) -> None:
     assert until.wait(10)
+
+
+def test_a_loop_that_shows_that_it_turns_is_not_woken_to_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "BEAT_S", 0.001)
+    published = iter([0, 1, 2, 3, 3])
+    left: list[int] = []
+
+    class Token:
+        def run_sync_soon(self, answer: Callable[[], object]) -> None:
+            left.append(len(list(published)))
+            watch._stop.set()
+            answer()
+
+    watch = watchdog._Watch({}, Token(), 0, lambda: next(published))  # type: ignore[arg-type]
+    watch.start()
+    watch._thread.join(10)
+    assert left == [0]  # asked once it stood still, and not before
 
 
 class Blocker:

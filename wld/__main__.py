@@ -9,9 +9,15 @@ import signal
 import sys
 from types import FrameType
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""numpy's linear algebra, which wld hardly uses, else starts a thread for each core when it is loaded; they spin and hold
+memory."""
+
 
 def main() -> None:
     """The `wld` command; ends with SystemExit."""
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)

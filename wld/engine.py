@@ -83,7 +83,7 @@ def assemble(config: Config, source: Source | None = None) -> Service:
         beside=beside,
         drain_timeout=config.drain_timeout,
         duration=config.duration,
-        watch=partial(watch_loop, loaded),
+        watch=lambda: watch_loop(loaded, lambda: service.ring.published),
     )
     clock = clock_of(config.source)
 

@@ -198,6 +198,11 @@ class Ring:
         self._cursor = 0
         self._closed = False
 
+    @property
+    def published(self) -> int:
+        """Events numbered so far."""
+        return self._cursor
+
     def subscribe(
         self, name: str, *, capacity: int = DEFAULT_CAPACITY, overflow: Overflow = Overflow.DROP_OLDEST
     ) -> Subscription:

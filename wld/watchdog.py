@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -21,9 +21,9 @@ from wld.hookspecs import SinkSpec
 log = logging.getLogger(__name__)
 
 BEAT_S = 0.2
-"""How often the loop is asked to answer: five wake-ups a second."""
+"""How often the loop is asked to answer, where it does not show that it turns: five wake-ups a second."""
 BLOCKED_S = 0.5
-"""No answer for so long is told; with the beat that is within a second."""
+"""No answer for so long is told; with two beats that is within a second."""
 NOBODY = "something that is no sink"
 FRAMES = 8
 """How much of the stack is told, innermost first."""
@@ -32,10 +32,17 @@ FRAMES = 8
 class _Watch:
     """The thread's side; `beat` runs on the loop."""
 
-    def __init__(self, sinks: Mapping[str, SinkSpec], token: trio.lowlevel.TrioToken, thread_id: int) -> None:
+    def __init__(
+        self,
+        sinks: Mapping[str, SinkSpec],
+        token: trio.lowlevel.TrioToken,
+        thread_id: int,
+        progress: Callable[[], int] | None = None,
+    ) -> None:
         self._places = {name: _place_of(spec) for name, spec in sinks.items()}
         self._token = token
         self._thread_id = thread_id
+        self._progress = progress
         self._stop = threading.Event()
         self._answered = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="wld-watchdog", daemon=True)
@@ -48,7 +55,10 @@ class _Watch:
         self._answered.set()
 
     def _watch(self) -> None:
+        before = None
         while not self._stop.wait(BEAT_S):
+            if self._progress is not None and before != (before := self._progress()):
+                continue  # the loop has turned since: asking it would only wake it
             self._answered.clear()
             asked = time.monotonic()
             try:
@@ -113,11 +123,13 @@ def _place_of(spec: SinkSpec) -> str:
 
 
 @contextlib.contextmanager
-def watch_loop(sinks: Mapping[str, SinkSpec]) -> Iterator[None]:
+def watch_loop(sinks: Mapping[str, SinkSpec], progress: Callable[[], int] | None = None) -> Iterator[None]:
     """Inside, in a Trio run: a loop that does not turn for half a second is an error in the log, with the sink and the
     innermost frames, while it lasts; a second line says how long it took.
+
+    `progress` gives a number that only a loop that turns changes, such as that of the events published.
     """
-    watch = _Watch(sinks, trio.lowlevel.current_trio_token(), threading.get_ident())
+    watch = _Watch(sinks, trio.lowlevel.current_trio_token(), threading.get_ident(), progress)
     watch.start()
     try:
         yield
