@@ -20,6 +20,8 @@ from typing import Any
 import trio
 
 STEP_S = 0.25
+SLOW_S = 1.0
+"""A step of a busy machine lasts so long at most; what is beyond does not count."""
 HELD_UP_S = 5.0
 """A step that takes so much longer than asked was not slow: everything stood still."""
 
@@ -47,10 +49,11 @@ async def rest(seconds: float) -> None:
     """Sleep for so much time in which this process ran."""
     while seconds > 0:
         step = min(STEP_S, seconds)
-        due = trio.current_time() + step
+        begun = trio.current_time()
         await trio.sleep(step)
-        held.note(due, trio.current_time())
-        seconds -= step
+        now = trio.current_time()
+        held.note(begun + step, now)
+        seconds -= min(now - begun, SLOW_S)
 
 
 async def until(condition: Callable[[], bool], limit_s: float, step_s: float = 0.1) -> bool:
