@@ -789,8 +789,6 @@ def doubtful(lines: Lines, line: int, topic: str, since: int, reason: GapReason 
 def test_a_topic_that_the_venue_ended_on_both_lines_is_one_gap_where_the_first_knew(
     topic: str, reason: GapReason
 ) -> None:
-    if topic == TICKER and reason is GapReason.SILENCE:
-        pytest.skip("its snapshot tells")
     lines, first, second = two_lines()
     lines.arbiter.holes = []
     lines.publish(lines.venue.trade(1))

@@ -268,7 +268,7 @@ class Arbiter(Merging):
         if topic is None:
             return events if name is None else []
         view = topic.views[line]
-        self._lines[line].brought[topic.symbol] = self._now
+        self._lines[line].brought[topic.symbol] = self._lines[line].brought[topic.name] = self._now
         if view.is_renewed and topic.is_covered:
             return []
         out: list[Event] = []
@@ -301,7 +301,7 @@ class Arbiter(Merging):
             return []  # told by `disconnected`
         if gap.reason is GapReason.REJECTED_TOPIC and name is not None:
             return self._rejected(line, name, gap)
-        if gap.reason is GapReason.SILENCE and name in self._topics and not self._topics[name or ""].is_dated:
+        if gap.reason is GapReason.SILENCE and name in self._topics and self._topics[name or ""].kind != "book":
             return self._doubted(line, self._topics[name or ""], gap)
         if name is None:
             topics = [t for t in self._topics.values() if not t.is_strict and gap.symbol in (None, t.symbol)]
@@ -352,7 +352,7 @@ class Arbiter(Merging):
         """A line carried a topic not at all for a while, and does again: nothing, where another did meanwhile.
 
         That another is counted as covering the topic is not enough, since the venue tells neither of them: it must have
-        brought something of the symbol lately, or have found itself out in the same way before.
+        brought something of the symbol (a ticker: of the topic) lately, or have found itself out in the same way before.
         """
         since = gap.first_time or 0
         lately = max((since + self._now) // 2, self._now - int(LATELY_S * NS))
@@ -360,7 +360,7 @@ class Arbiter(Merging):
         for other, view in topic.views.items():
             if other == line or not (view.attached and view.subscribed):
                 continue
-            if self._lines[other].brought.get(topic.symbol, 0) > lately:
+            if self._lines[other].brought.get(topic.name if topic.is_dated else topic.symbol, 0) > lately:
                 self._detach(topic, line)
                 topic.views[line].untold = since, self._now
                 return []

@@ -111,7 +111,7 @@ class LineState:
 
     def __init__(self, now: int) -> None:
         self.brought: dict[str, int] = {}
-        """By symbol, when it last brought a message of any of its topics, ns."""
+        """By topic, and by symbol for any of its topics, when it last brought a message, ns."""
         self.last_receive = now
         self.last_sent = 0
         self.answered = 0
