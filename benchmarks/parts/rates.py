@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import wld
-from benchmarks import check, messages
-from benchmarks.bench import Bench, Table, steady
+from benchmarks import bare, check, messages
+from benchmarks.bench import ROOT, Bench, Table, steady
 from benchmarks.messages import Mix
 from wld.bybit.protocol import ARGS_LIMIT
 
@@ -21,19 +23,37 @@ ROUND_SECONDS = 20
 
 
 def paced(bench: Bench) -> Table:
-    """Share of one core at real rates, TLS, each message its own segment and record, recorder on."""
+    """Share of one core at real rates, TLS, each message its own segment and record, recorder on; and of readers that do
+    nothing else, beside it, without a wait and with the longest."""
     rows = []
     for rate in (100, 1000, 5000, 20_000):
         line = [f"{rate:,}"]
+        count = int(
+            rate * (12 if rate == 100 else 4) * max(0.75, bench.scale)
+        )  # what happens each second must weigh little
         for wait in WAITS:
-            seconds = (12 if rate == 100 else 4) * max(0.75, bench.scale)  # what happens each second must weigh little
             result = bench.run(
-                count=int(rate * seconds), server={"rate": float(rate)}, settings={"source.wait": wait}, linger=0.3,
-                sample=0.5,
-            )  # fmt: skip
+                count=count, server={"rate": float(rate)}, settings={"source.wait": wait}, linger=0.3, sample=0.5
+            )
             line.append(f"{_of_a_core(result, rate):.1%}")
+        for kind in bare.KINDS:
+            line.append(", ".join(f"{_bare(bench, kind, count, rate, wait):.1%}" for wait in (WAITS[0], WAITS[-1])))
         rows.append(line)
-    return ["messages/s", *(f"wait {wait * 1000:g} ms" for wait in WAITS)], rows
+    waits = f"{WAITS[0] * 1000:g} and {WAITS[-1] * 1000:g} ms"
+    return [
+        "messages/s", *(f"wait {wait * 1000:g} ms" for wait in WAITS), *(f"a bare {k}, {waits}" for k in bare.KINDS)
+    ], rows  # fmt: skip
+
+
+def _bare(bench: Bench, kind: str, count: int, rate: float, wait: float) -> float:
+    """The same of a reader that does nothing else."""
+    path, total = bench.stream(count)
+    with bench.serve(path, 4, rate=float(rate)) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.bare", kind, server.url, "4", str(total), str(bench.authority), str(wait)],
+            cwd=ROOT, text=True, capture_output=True, check=True, timeout=200,
+        )  # fmt: skip
+    return float(done.stdout)
 
 
 def _of_a_core(result: dict[str, Any], rate: float) -> float:
