@@ -180,7 +180,7 @@ class Topic:
             return
         *values, direction, _ = self.ticker_columns.tolist()
         self.ticker = {name: v for name, v in zip(TICKER_NUMBERS, values, strict=True) if v != ABSENT}
-        if direction != ABSENT:
+        if direction:
             self.ticker["tick_direction"] = DIRECTIONS[direction]
         self.ticker |= self.ticker_extra
         self.ticker_columns, self.ticker_extra = None, {}

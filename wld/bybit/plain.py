@@ -28,24 +28,28 @@ class Again(Exception):
 
 def counts(values: Sequence[int | None]) -> Ints:
     """Counts of the venue (ids, sequences), `ABSENT` for None. Raises: Strange where one is out of range."""
-    try:
-        column = np.array(values, np.int64)
-        if len(column) and column.min() < 0:
-            raise Strange
-        return column
-    except TypeError:
-        if any(value is not None and not 0 <= value <= INT64_MAX for value in values):
-            raise Strange from None
-        return np.array([ABSENT if value is None else value for value in values], np.int64)
-    except OverflowError:
-        raise Strange from None
+    return _within(values, INT64_MAX)[0]
 
 
 def times(values: Sequence[int | None]) -> Ints:
     """Milliseconds to nanoseconds. Raises: Strange where one is no time."""
-    column = counts(values)
-    if len(column) and column.max() > MAX_MS:
-        raise Strange
-    if len(column) and column.min() < 0:
-        return np.where(column == ABSENT, ABSENT, np.where(column == ABSENT, 0, column) * 1_000_000)
-    return column * 1_000_000
+    column, is_whole = _within(values, MAX_MS)
+    if is_whole:
+        column *= 1_000_000
+        return column
+    return np.where(column == ABSENT, ABSENT, np.where(column == ABSENT, 0, column) * 1_000_000)
+
+
+def _within(values: Sequence[int | None], most: int) -> tuple[Ints, bool]:
+    """(column, whether it is without None). Raises: Strange for what is not from 0 to `most`."""
+    try:
+        column = np.array(values, np.int64)
+        if np.count_nonzero(column.view(np.uint64) > most):  # as unsigned, a negative number is large
+            raise Strange
+        return column, True
+    except TypeError:
+        if any(value is not None and not 0 <= value <= most for value in values):
+            raise Strange from None
+        return np.array([ABSENT if value is None else value for value in values], np.int64), False
+    except OverflowError:
+        raise Strange from None

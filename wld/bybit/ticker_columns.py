@@ -28,7 +28,7 @@ _DIRECTION_CODE: dict[TickDirection | None, int] = {direction: i for i, directio
 _DIRECTION = len(TICKER_NUMBERS)
 _NOWHERE = _DIRECTION + 1
 """The cell of a row for what is not kept: unknown fields, empty texts."""
-_EMPTY = array("q", [ABSENT] * (_NOWHERE + 1))
+_EMPTY = array("q", [ABSENT] * _DIRECTION + [0, 0])
 _SEQUENCE, _SENT, _RECEIVED = (TICKER_PLACE[name] for name in ("sequence", "sent_time", "receive_time"))
 _NEVER = TICKER_PLACE["event_time"]
 """A cell that stays absent."""
@@ -181,10 +181,9 @@ class TickerChanges:
         rows[:, _SEQUENCE] = [ABSENT if sequence is None else sequence for sequence in sequences]
         rows[:, _SENT] = sent_times
         rows[:, _RECEIVED] = receive_time
-        direction = rows[:, _DIRECTION]
         columns = {
             "symbol": np.array([topic.place for topic in topics], np.int64),
-            "tick_direction": np.where(direction == ABSENT, 0, direction),
+            "tick_direction": rows[:, _DIRECTION],
             "values": rows[:, :_DIRECTION],
         }
         return columns | {"extra": extras} if extras else columns

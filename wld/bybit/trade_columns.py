@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
 
@@ -35,6 +36,7 @@ class _Items:
         content = [message.data for message in messages]
         self.messages, self._topics = messages, topics
         self.lengths = list(map(len, content))
+        self._repeats: Ints | None = None
         self._ends = list(accumulate(self.lengths))
         self._items = items = list(chain.from_iterable(content))
         self.count = len(items)
@@ -44,6 +46,7 @@ class _Items:
         self.texts[0::2] = [item.p for item in items]
         self.texts[1::2] = [item.v for item in items]
 
+    @cached_property
     def _runs(self) -> list[tuple[Topic, int, int]]:
         """(topic, its first item, the one after its last) of runs that are all items of all messages, in order."""
         topics, ends = self._topics, self._ends
@@ -54,10 +57,15 @@ class _Items:
     def _are_their_own(self) -> bool:
         """Whether each item is of its topic's symbol."""
         names = [item.s for item in self._items]
-        return all(names[start:end].count(topic.symbol) == end - start for topic, start, end in self._runs())
+        return all(
+            names[start] == topic.symbol if end - start == 1 else names[start:end].count(topic.symbol) == end - start
+            for topic, start, end in self._runs
+        )
 
     def _per_item(self, of_messages: Ints) -> Ints:
-        return np.repeat(of_messages, self.lengths)
+        if self._repeats is None:
+            self._repeats = np.array(self.lengths, np.int64)
+        return np.repeat(of_messages, self._repeats)
 
     def _columns(self) -> Columns:
         return {
@@ -83,7 +91,12 @@ class Trades(_Items):
             and "" not in unique
             and max(map(len, ids), default=0) <= MAX_ID
             and self._are_their_own()
-            and not any(_has_met(topic, ids[start:end], trade_times[start:end]) for topic, start, end in self._runs())
+            and not any(
+                ids[start] in topic.recent or trade_times[start] * 1_000_000 <= topic.older.until
+                if end - start == 1
+                else _has_met(topic, ids[start:end], trade_times[start:end])
+                for topic, start, end in self._runs
+            )
         ):
             return set()
         items_of: dict[Topic, list[Any]] = {}
@@ -112,8 +125,13 @@ class Trades(_Items):
     def keep(self, now: int) -> None:
         """Remember the trades' ids, and which is the last."""
         ids, trade_times, ends = self._ids, self._times, self._ends
-        for topic, start, end in self._runs():
+        for topic, start, end in self._runs:
             topic.awaiting, topic.last_time = False, now
+            if end - start == 1 and len(topic.recent) < BLOCK_IDS - 1:
+                topic.recent.add(ids[start])
+                topic.last_trade = last = ids[start], trade_times[start] * 1_000_000
+                topic.newest = max(topic.newest, last[1])
+                continue
             if start < end:
                 topic.last_trade = (ids[end - 1], trade_times[end - 1] * 1_000_000)
             while start < end:  # ids are handed over behind the message that makes them many
