@@ -812,6 +812,29 @@ def test_a_topic_that_the_venue_ended_on_both_lines_is_one_gap_where_the_first_k
     assert len(lines.gaps()) == 1
 
 
+@pytest.mark.parametrize("topic", [TICKER, TRADES])
+def test_a_line_that_passed_what_another_brought_of_a_topic_does_not_cover_it(topic: str) -> None:
+    lines, mute, other = two_lines()
+    publish = lines.venue.ticker if topic == TICKER else lambda: lines.venue.trade(1)
+    for _ in range(3):  # the venue ended the topic on one line, and goes on with the rest
+        lines.pass_time(200)
+        lines.publish(publish(), but=mute)
+        lines.publish(lines.venue.book())
+        lines.deliver_all()
+    lines.pass_time(600)
+    lines.publish(lines.venue.book())
+    lines.deliver(mute)
+    lines.publish(publish(), but=mute)  # on its way when the other line ends
+    lines.kill(other)
+    lines.connect()
+    lines.settle()
+    lines.publish(publish(), but=mute)
+    lines.deliver_all()
+    names = lines.names(topic)
+    assert None in names
+    accounted(lines.venue.published[topic], names, is_book=False)
+
+
 def test_a_topic_that_the_venue_ended_on_one_line_costs_nothing() -> None:
     lines, first, second = two_lines()
     since = lines.now

@@ -128,8 +128,13 @@ class Arbiter(Merging):
         for topic in self._topics.values():
             view = topic.views.pop(line, None)
             self._holding.discard((topic.name, line))
-            if view is not None and view.attached and not topic.is_covered:
-                bare.append(topic)
+            if view is not None and view.attached:
+                for other, rest in topic.views.items():
+                    if rest.attached and self._lacks(topic, other):
+                        self._detach(topic, other)
+                        rest.subscribed = False
+                if not topic.is_covered:
+                    bare.append(topic)
         return self._uncovered(bare, line, state, reason, is_whole=True)
 
     def _give_up(self, line: int, reason: GapReason, topics: Sequence[TopicState]) -> list[Event]:

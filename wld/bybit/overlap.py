@@ -101,7 +101,7 @@ class Overlaps:
         return any(
             self._overlaps(self._lines[other], sent, since)
             for other, view in topic.views.items()
-            if view.attached and other != line
+            if view.attached and other != line and not self._lacks(topic, other)
         )
 
     def _overlaps(self, state: LineState, sent: int | None, since: int | None) -> bool:
@@ -126,6 +126,20 @@ class Overlaps:
         return (sent is not None and state.last_sent >= sent + self._overlap) or (
             since is not None and state.answered >= since + self._overlap
         )
+
+    def _lacks(self, topic: TopicState, line: int) -> bool:
+        """Whether a line that counts as covering a topic has passed what another brought, and so is mute on it.
+
+        It brings its messages in the order of sending: with one sent later than that, that is not to come.
+        """
+        view, log = topic.views[line], topic.log
+        if topic.kind == "book":
+            return False  # its update ids tell
+        for index in range(max(view.floor if view.cursor is None else view.cursor, log.base - 1) + 1, log.end + 1):
+            entry = log.at(index)
+            if not entry[4]:
+                return self._lines[line].last_sent >= entry[2][1] + self._overlap
+        return False
 
     def _is_current(self, state: LineState) -> bool:
         """Whether a line has brought what any has, as far as is known."""

@@ -10,7 +10,7 @@ from wld.bybit.items import Item, kind_of, merge
 from wld.events import BookDelta, BookSnapshot, Event, GapReason
 
 Entry = tuple[Any, int, tuple[int | None, int], int, bool]
-"""key, content, order, time of going out, whether a book snapshot"""
+"""key, content, order, time of going out, whether a snapshot (that other lines are not sent)"""
 
 
 class Log:
@@ -36,7 +36,7 @@ class Log:
         return self.entries[index - self.base]
 
     def append(self, item: Item, now: int) -> int:
-        self.entries.append((item.key, item.content, item.order, now, item.is_snapshot))
+        self.entries.append((item.key, item.content, item.order, now, item.is_snapshot or not item.is_flow))
         self.places[item.key] = self.end
         return self.end
 
