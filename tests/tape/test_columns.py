@@ -78,6 +78,36 @@ def test_few_numbers_are_written_with_the_bytes_of_many(flags: int, values: list
         assert codec._form(column, flags) == few
 
 
+@settings(deadline=None, max_examples=150)
+@given(values=VALUES.filter(len))
+@pytest.mark.parametrize("flags", [*_FORMS, codec.CHANGES, codec.CHANGES | codec.DELTA])
+def test_a_few_rows_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
+    column = np.array(values, np.int64)
+
+    def written(few_rows: int) -> tuple[int, bytes]:
+        choices = codec.Choices()
+        choices.note(flags)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(codec, "_FEW_ROWS", few_rows)
+            return codec._numbers(column, False, choices)
+
+    assert written(1_000) == written(-1)
+
+
+def test_a_long_column_begins_with_what_the_last_one_of_its_kind_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "_MANY", 100)
+    tried = []
+    smallest = codec._smallest
+    monkeypatch.setattr(codec, "_smallest", lambda values, fast: tried.append(len(values)) or smallest(values, fast))
+    choices, column = codec.Choices(), np.arange(200) ** 2
+    for symbol in ("A", "B", "C"):
+        codec.encode_columns({"x": column}, pack=True, choices=choices.of(symbol, shares=True))
+    assert len(tried) == 1
+    for _ in range(codec._RELIED):
+        codec.encode_columns({"x": column}, pack=True, choices=choices.of("C", shares=True))
+    assert len(tried) == 2  # by then it has one of its own
+
+
 @settings(deadline=None, max_examples=60)
 @given(blocks=st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=6))
 def test_what_another_block_chose_never_changes_what_is_read_back(blocks: list[tuple[list[int], list[int]]]) -> None:

@@ -10,6 +10,8 @@ import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import compress
+from operator import ne, sub
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,6 +43,8 @@ _TOP_BITS = 2
 """Of each value, kept in its magnitude class beside the length; with 3, classes would not fit a byte."""
 _SMALL = 16
 """Bytes that no compressor makes smaller."""
+_SHORT = 64
+"""So few bytes are not worth trying where most of them differ."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -68,6 +72,8 @@ def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; the top bit says that more follow."""
     if value < 128:
         return _ONE_BYTE[value]
+    if value < 16_384:
+        return bytes((value & 127 | 128, value >> 7))
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -154,7 +160,7 @@ _WORTH = 0.98
 def _stream(content: bytes, *, pack: bool = True, thorough: bool = True) -> bytes:
     """Length, stored length or 0, and the bytes, compressed where that is smaller."""
     length = len(content)
-    if pack and length > _SMALL:
+    if pack and length > _SMALL and not (length <= _SHORT and 2 * len(set(content)) > length):
         best = _compressor(False).compress(content)
         if thorough and len(best) < length * 0.8 and _is_worth(content):  # not noise
             best = min(best, _compressor(True).compress(content), key=len)
@@ -182,7 +188,8 @@ class Choices:
     """Which forms were the smallest in the blocks before: those of a neighbour are not tried anew each time.
 
     Any form holds any numbers, so a choice that has become a bad one costs bytes, for a few blocks. A long column has
-    choices of its own, shorter ones share those of their kind whatever their symbol.
+    choices of its own, beginning with those of another symbol; shorter ones share those of their kind whatever their
+    symbol.
     """
 
     def __init__(self, place: str = "", known: dict[str, list[int]] | None = None, shared: str | None = None) -> None:
@@ -201,6 +208,10 @@ class Choices:
     def recall(self) -> int | None:
         """What was chosen here lately; None: try again."""
         kept = self._known.get(self._place)
+        if kept is None and self._place != self._shared:
+            lent = self._known.get(self._shared + _LONG)
+            if lent is not None:
+                kept = self._known[self._place] = [lent[0], _RELIED]
         if kept is None or kept[1] == 0:
             return None
         kept[1] -= 1
@@ -208,10 +219,16 @@ class Choices:
 
     def note(self, choice: int) -> int:
         """Remember a choice for some blocks."""
-        self._known[self._place] = [choice, _RELIED_SHORT if self._place == self._shared else _RELIED]
+        if self._place == self._shared:
+            self._known[self._place] = [choice, _RELIED_SHORT]
+        else:
+            self._known[self._place] = [choice, _RELIED]
+            self._known[self._shared + _LONG] = [choice, 0]
         return choice
 
 
+_LONG = "/long"
+"""Behind a shared place: what the last long column chose there."""
 _RELIED = 15
 _RELIED_SHORT = 63
 """For short columns, whose choices many symbols share: trying costs more than they do, and less is lost by a bad one."""
@@ -278,8 +295,10 @@ _TRIED_FAST = (0, DELTA)
 def _numbers(values: IntColumn, fast: bool, choices: Choices) -> tuple[int, bytes]:
     """(flags, body) of the smallest form, chosen by the beginning of a long column, or as in the block before."""
     count = len(values)
-    if not count or int(_least(values)) == int(_most(values)):
-        return 0, _same(int(values[0]) if count else 0)
+    if count <= _FEW_ROWS:
+        return _few_numbers(values, fast, choices)
+    if int(_least(values)) == int(_most(values)):
+        return 0, _same(int(values[0]))
     best = choices.recall()
     if best is None:
         best = choices.note(_smallest(values, fast))
@@ -287,6 +306,58 @@ def _numbers(values: IntColumn, fast: bool, choices: Choices) -> tuple[int, byte
         changes = _changes(values)
         return best, _bits(changes) + _form(values[changes], best & ~CHANGES)
     return best, _form(values, best)
+
+
+_FEW_ROWS = 64
+"""Integers of Python's own are quicker for so many: numpy's calls cost 1 to 3 us each, whatever they do."""
+
+
+def _few_numbers(column: IntColumn, fast: bool, choices: Choices) -> tuple[int, bytes]:
+    """As `_numbers`, for a few: of many symbols most columns are short."""
+    values: list[int] = column.tolist()
+    if not values or min(values) == max(values):
+        return 0, _same(values[0] if values else 0)
+    best = choices.recall()
+    if best is None:
+        best = choices.note(_smallest(column, fast))
+    if best & CHANGES:
+        changed = [True, *map(ne, values[1:], values)]
+        mask = _bits(np.array(changed, np.bool_))
+        return best, mask + _few_form(list(compress(values, changed)), best & ~CHANGES)
+    return best, _few_form(values, best)
+
+
+def _few_form(values: list[int], flags: int) -> bytes:
+    """As `_form`, byte by byte."""
+    parts: list[bytes] = []
+    if flags & DELTA:
+        parts.append(signed_varint(values[0]))
+        values = list(map(sub, values[1:], values))
+        if values and (min(values) < -1 << 63 or max(values) >= 1 << 63):
+            values = [(value + (1 << 63) & _MASK64) - (1 << 63) for value in values]
+    base = 0
+    if not flags & ZIGZAG:
+        base = min(values, default=0)
+        if flags & MAGNITUDE:
+            base = min(base, 0)
+        if base:
+            values = [value - base for value in values]
+    step = math.gcd(*values)
+    if not 1 < step < 1 << 63:
+        step = 1
+    if step > 1:
+        values = [value // step for value in values]
+    if flags & ZIGZAG:
+        values = [value << 1 ^ value >> 63 for value in values]
+    parts += [signed_varint(base), varint(step)]
+    if flags & MAGNITUDE:
+        parts += map(_stream, _few_magnitudes(values))
+        return b"".join(parts)
+    width = (max(values, default=0).bit_length() + 7) // 8
+    parts.append(_ONE_BYTE[width])
+    rows = b"".join([value.to_bytes(width, "little") for value in values])
+    parts += [_stream(rows[i::width]) for i in range(width)]
+    return b"".join(parts)
 
 
 def _smallest(values: IntColumn, fast: bool) -> int:
@@ -353,7 +424,9 @@ def _common_divisor(offsets: _U64) -> int:
             return 1
         if len(offsets) <= _FEW:
             return step or 1
-        rest = offsets[offsets % np.uint64(step) != 0][:_FEW] if step else offsets[offsets > 0][:_FEW]
+        # Divided and multiplied again: numpy's remainder takes five times as long.
+        whole = offsets // np.uint64(step) * np.uint64(step) if step else np.uint64(0)
+        rest = offsets[offsets != whole][:_FEW]
         if not len(rest):
             return step or 1
 
@@ -786,9 +859,8 @@ def encode_columns(
             own = choices.of(name)
             kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast, choices=own)
             memory += _PACKED_MEMORY * len(column)
-        label = name.encode()
         directory += (
-            bytes([len(label)]), label, bytes([kind]), varint(len(column)), varint(len(body) + len(lying)),
+            _label(name, kind), varint(len(column)), varint(len(body) + len(lying)),
             zlib.crc32(lying, zlib.crc32(body)).to_bytes(4, "little"),
         )  # fmt: skip
         bodies += (body, lying) if lying else (body,)
@@ -797,6 +869,13 @@ def encode_columns(
     head = b"".join(directory)
     parts: list[Bytes] = [b"".join((head, *bodies))] if pack else [head, *bodies]
     return Encoded(parts, len(head), max(memory, len(head) + length))
+
+
+@functools.lru_cache(maxsize=256)
+def _label(name: str, kind: int) -> bytes:
+    """A column's name and type as the directory has them."""
+    text = name.encode()
+    return bytes((len(text), *text, kind))
 
 
 def _lying(column: npt.NDArray[Any]) -> memoryview:

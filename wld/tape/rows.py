@@ -107,7 +107,9 @@ def _physical(part: Table, pack: bool) -> dict[str, Column]:
     columns = dict(part.columns)
     if pack:
         for name, column in part.columns.items():
-            if not isinstance(column, list) and column.dtype == np.int64 and len(column) and (column == ABSENT).all():
+            if isinstance(column, list) or column.dtype != np.int64 or not len(column):
+                continue
+            if column[0] == ABSENT and (column == ABSENT).all():
                 del columns[name]
     elif part.kind == layout.TRADE and not any(
         isinstance(columns[name], list) for name in ("event_time", "price", "size")

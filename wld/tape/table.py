@@ -582,15 +582,21 @@ def take(table: Table, rows: Index) -> Table:
     return Table(table.kind, table.symbols, columns)
 
 
-def cut(table: Table, start: int, end: int) -> Table:
-    """Rows `start` to `end` without copying."""
+def cut(table: Table, start: int, end: int, levels: IntColumn | None = None) -> Table:
+    """Rows `start` to `end` without copying; whoever cuts often hands over what `_level_starts` says."""
     columns = {name: column[start:end] for name, column in table.columns.items() if name not in LEVEL_COLUMNS}
     if "level_price" in table.columns:
-        counts = table.ints("bid_count") + table.ints("ask_count")
-        first = int(counts[:start].sum())
-        last = first + int(counts[start:end].sum())
+        levels = _level_starts(table) if levels is None else levels
+        first, last = int(levels[start]), int(levels[min(end, len(levels) - 1)])
         columns |= {name: table.columns[name][first:last] for name in LEVEL_COLUMNS}
     return Table(table.kind, table.symbols, columns)
+
+
+def _level_starts(table: Table) -> IntColumn:
+    """Where each row's levels begin, and after the last where they end."""
+    starts = np.zeros(len(table) + 1, np.int64)
+    np.cumsum(table.ints("bid_count") + table.ints("ask_count"), out=starts[1:])
+    return starts
 
 
 def by_symbol(table: Table) -> list[Table]:
@@ -607,11 +613,13 @@ def by_symbol(table: Table) -> list[Table]:
     else:
         indices, symbols = table.symbol_indices(), table.symbols
     order = np.argsort(indices, kind="stable")
-    bounds = np.searchsorted(indices[order], np.arange(len(symbols) + 1))
+    bounds = np.searchsorted(indices[order], np.arange(len(symbols) + 1)).tolist()
+    sorted_by_symbol = take(table, order)
+    levels = _level_starts(sorted_by_symbol) if "level_price" in table.columns else None
     apart: list[Table] = []
     for i, symbol in enumerate(symbols):
         if bounds[i] < bounds[i + 1]:
-            part = take(table, order[bounds[i] : bounds[i + 1]])
+            part = cut(sorted_by_symbol, bounds[i], bounds[i + 1], levels)
             part.symbols = (symbol,)
             part.columns.pop("symbol", None)
             if table.kind not in RARE:
