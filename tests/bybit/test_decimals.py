@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wld.bybit import decimals
 from wld.bybit.decimals import quoted_decimals
 from wld.errors import UnitError
 from wld.units import INT64_MAX, parse_fixed64
@@ -50,6 +51,20 @@ def test_all_edges_together() -> None:
     check([*EDGES, *EDGES[::-1]] * 20)
 
 
+@pytest.mark.parametrize("few", [0, 1 << 30])
+def test_all_edges_are_the_same_one_by_one_and_in_columns(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(decimals, "_FEW_NUMBERS", few)
+    monkeypatch.setattr(decimals, "_FEW_WORDS", few)
+    check(
+        [
+            f"{sign}{text}{letter}"
+            for text in EDGES
+            for sign in ("", "-", ".", "/")
+            for letter in ("", ".", "/", "5", "\x1e", "\x1f")
+        ]
+    )
+
+
 def test_nothing_and_unpaired_quotes() -> None:
     assert len(quoted_decimals(b"[]").value) == 0
     with pytest.raises(ValueError, match="pair"):
@@ -72,6 +87,7 @@ numbers = st.one_of(
 @settings(deadline=None, max_examples=150)
 def test_any_list_of_texts_converts_as_one_by_one_and_as_decimal_says(texts: list[str]) -> None:
     check(texts)
+    check(texts * 20)
 
 
 def test_every_number_of_a_real_capture() -> None:

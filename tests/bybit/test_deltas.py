@@ -197,3 +197,21 @@ def test_prices_beyond_the_cache_s_are_as_good() -> None:
         ],
         2 * S,
     )
+
+
+def test_what_is_no_number_costs_its_own_topic_only() -> None:
+    pair = Pair()
+    pair.read([delta(10, type="snapshot"), delta(10, symbol="AUSDT", type="snapshot")], 1 * S)
+    odd = delta(11).replace(b'"2.5"', b'"x"')
+    events = pair.read([odd, *(delta(11 + i, symbol="AUSDT") for i in range(5))], 2 * S)
+    assert [type(event) for event in events] == [Gap, *[BookDelta] * 5]
+    tables = pair.batches[-1].tables
+    assert tables is not None
+    assert [number for number, _ in tables.rows] == [0]
+
+
+def test_a_topic_too_long_for_the_columns_is_still_read() -> None:
+    symbol = "A" * 30 + "USDT"
+    pair = Pair(f"orderbook.50.{symbol}")
+    pair.read([delta(10, symbol=symbol, type="snapshot"), delta(11, symbol=symbol)], 1 * S)
+    assert len(pair.read([delta(12 + i, symbol=symbol) for i in range(5)], 2 * S)) == 5

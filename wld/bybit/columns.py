@@ -33,7 +33,7 @@ from wld.events import Event
 from wld.tables import Columns, Tables
 from wld.units import ABSENT
 
-COLUMNS_FROM = 24
+COLUMNS_FROM = 20
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
 DELTAS_FROM = 70
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
