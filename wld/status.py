@@ -20,8 +20,8 @@ log = logging.getLogger("wld.status")
 
 MOST_LAGS = 100_000
 """Lags kept for the percentiles of one interval."""
-GATHER_S, GATHER_EVENTS = 1.0, 1000
-"""Counting is done for so long, or so much, at once; whoever asks for figures sets it off as well."""
+GATHER_S, GATHER_EVENTS = 0.5, 32
+"""So much is counted at once, or what came in so long; whoever asks for figures sets it off as well."""
 
 
 class Status:
