@@ -6,6 +6,7 @@ import ast
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -95,6 +96,33 @@ async def test_a_rest_answer_without_end_is_refused_and_not_kept() -> None:
         with pytest.raises(RetryableSourceError, match="larger than 32 MiB"):
             await BybitRest(client, RequestGate()).server_time()
     assert given_out <= MAX_BODY + (2 << 20)
+
+
+ODD_LIST = '{"retCode":0,"result":{"list":%s,"nextPageCursor":%s}}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "null", "[]", "{}", "[" * 200_000, "\xff", '{"retCode":0,"result":null}', '{"retCode":"zero","result":{}}'),
+        *(ODD_LIST % (value, '""') for value in ("null", "5", '"text"', "{}", "[null, 1, {}, []]", '[{"symbol": [1]}]')),
+        *(ODD_LIST % (f'[{{"symbol":"A","{key}":{value}}}]', "{}") for key, value in (
+            ("fundingInterval", "1e400"), ("status", '"\\ud800"'), ("launchTime", '"-1"'), ("lotSizeFilter", '[{}]'),
+        )),
+    ],
+)  # fmt: skip
+async def test_a_rest_answer_of_any_shape_is_read_or_tried_again(body: str) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body.encode("latin-1")))
+    async with httpx.AsyncClient(base_url="http://venue", transport=transport) as client:
+        rest = BybitRest(client)
+        for ask in (
+            lambda: rest.instruments(["A"], 0),
+            lambda: rest.instruments([f"A{i}" for i in range(30)], 0),
+            lambda: rest.recent_trades("A", 0),
+            rest.server_time,
+        ):
+            with suppress(RetryableSourceError):
+                await ask()
 
 
 async def test_rest_pages_that_never_end_are_left() -> None:

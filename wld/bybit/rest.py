@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import trio
 
 from wld.bybit.backoff import RequestGate
@@ -77,7 +78,7 @@ class BybitRest:
             if response.status_code != 200:
                 hint = " (rate limit or region: wait ten minutes)" if response.status_code == 403 else ""
                 raise RetryableSourceError(f"{where}: HTTP {response.status_code}{hint}")
-            answer = httpx.Response(200, content=bytes(body)).json()
+            answer = msgspec.json.decode(body)
             if answer["retCode"] != 0:
                 raise RetryableSourceError(f"{where}: retCode {answer['retCode']}: {answer.get('retMsg')}")
             result = answer["result"]
@@ -88,7 +89,7 @@ class BybitRest:
             raise RetryableSourceError(
                 f"{where}: {type(error).__name__} {str(error) or error.__cause__ or ''}".rstrip()
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RetryableSourceError(f"{where}: not the venue's envelope: {error!r}") from None
 
     async def _pages(self, path: str, **parameters: str | int) -> list[dict[str, Any]]:
@@ -96,9 +97,12 @@ class BybitRest:
         cursor = ""
         for _ in range(_MAX_PAGES):
             page = await self.get(path, **parameters, **({"cursor": cursor} if cursor else {}))
-            items += [item for item in page.get("list", []) if isinstance(item, dict)]
-            following = page.get("nextPageCursor") or ""
-            if not following or following == cursor:
+            listed = page.get("list", [])
+            if not isinstance(listed, list):
+                raise RetryableSourceError(f"GET {path}: no list")
+            items += [item for item in listed if isinstance(item, dict) and isinstance(item.get("symbol"), str)]
+            following = page.get("nextPageCursor")
+            if not isinstance(following, str) or not following or following == cursor:
                 break
             cursor = following
         return items
