@@ -21,12 +21,11 @@ async def killed(rig: Rig) -> None:
 
 
 async def killed_in_silence(rig: Rig) -> None:
-    advance = rig.exchange.market.advance
     rig.stand_still()
     await rig.exchange_time(0.5)
     for victim in (*rig.proxies, *rig.proxies):
         await rig.cut(victim)
-    rig.exchange.market.advance = advance  # type: ignore[method-assign]
+    rig.exchange.market.is_still = False
 
 
 async def half_open(rig: Rig) -> None:
