@@ -63,12 +63,19 @@ def main() -> None:
     import trio
 
     from wld import cli, engine
+    from wld.bybit import arbitration, overlap
     from wld.bybit import source as venue
     from wld.ring import Subscription
     from wld.service import Service, SinkEntry
     from wld.tape.seal import BlockFile
 
     venue.ProtocolConfig = functools.partial(venue.ProtocolConfig, answer_timeout=10.0 * control.speed)  # type: ignore
+
+    # What the venue's servers may be apart is told by the market's time, and by a clock that runs as fast.
+    overlap.OVERLAP_S *= control.speed
+    overlap.PROBE_S *= control.speed
+    arbitration.AHEAD_S *= control.speed
+    arbitration.LATELY_S *= control.speed
 
     write = BlockFile._write
 
