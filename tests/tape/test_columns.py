@@ -12,8 +12,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import wld.tape.choices
 from wld.errors import TapeDamaged
 from wld.tape import columns as codec
+from wld.tape import integers
+from wld.tape.choices import Choices
+from wld.tape.integers import Column
+from wld.tape.streams import Reader, varint
 from wld.units import ABSENT
 
 from .strategies import INT64
@@ -27,7 +32,7 @@ WITH_HOLES = st.lists(st.just(ABSENT) | st.integers(0, 70_000), max_size=80)
 VALUES = st.lists(INT64, max_size=40) | NEARBY | WALKS | REPEATED | WITH_HOLES
 
 
-def there_and_back(columns: dict[str, codec.Column], *, pack: bool = True, **options: Any) -> dict[str, codec.Column]:
+def there_and_back(columns: dict[str, Column], *, pack: bool = True, **options: Any) -> dict[str, Column]:
     return codec.decode_columns(codec.encode_columns(columns, pack=pack, **options).payload)
 
 
@@ -51,8 +56,8 @@ def test_a_journal_says_once_what_is_the_same_in_every_row(value: int, rows: int
 
 
 _FORMS = (
-    0, codec.DELTA, codec.DELTA | codec.ZIGZAG, codec.ZIGZAG, codec.MAGNITUDE, codec.MAGNITUDE | codec.DELTA,
-    codec.MAGNITUDE | codec.ZIGZAG, codec.MAGNITUDE | codec.DELTA | codec.ZIGZAG,
+    0, integers.DELTA, integers.DELTA | integers.ZIGZAG, integers.ZIGZAG, integers.MAGNITUDE, integers.MAGNITUDE | integers.DELTA,
+    integers.MAGNITUDE | integers.ZIGZAG, integers.MAGNITUDE | integers.DELTA | integers.ZIGZAG,
 )  # fmt: skip
 
 
@@ -61,49 +66,49 @@ _FORMS = (
 @pytest.mark.parametrize("flags", _FORMS)
 def test_each_form_alone_is_exact(flags: int, values: list[int]) -> None:
     column = np.array(values, np.int64)
-    reader = codec._Reader(codec._form(column, flags))
-    assert codec._get_numbers(reader, len(values), flags).tolist() == values
+    reader = Reader(integers._form(column, flags))
+    assert integers.get_numbers(reader, len(values), flags).tolist() == values
     assert reader.at == reader.end
 
 
 @settings(deadline=None, max_examples=150)
 @given(values=VALUES.filter(len))
-@pytest.mark.parametrize("flags", [flags for flags in _FORMS if flags & codec.MAGNITUDE])
+@pytest.mark.parametrize("flags", [flags for flags in _FORMS if flags & integers.MAGNITUDE])
 def test_few_numbers_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
     column = np.array(values, np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec, "_FEW_MAGNITUDES", 1_000)
-        few = codec._form(column, flags)
-        patch.setattr(codec, "_FEW_MAGNITUDES", -1)
-        assert codec._form(column, flags) == few
+        patch.setattr(integers, "_FEW_MAGNITUDES", 1_000)
+        few = integers._form(column, flags)
+        patch.setattr(integers, "_FEW_MAGNITUDES", -1)
+        assert integers._form(column, flags) == few
 
 
 @settings(deadline=None, max_examples=150)
 @given(values=VALUES.filter(len))
-@pytest.mark.parametrize("flags", [*_FORMS, codec.CHANGES, codec.CHANGES | codec.DELTA])
+@pytest.mark.parametrize("flags", [*_FORMS, integers.CHANGES, integers.CHANGES | integers.DELTA])
 def test_a_few_rows_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
     column = np.array(values, np.int64)
 
     def written(few_rows: int) -> tuple[int, bytes]:
-        choices = codec.Choices()
+        choices = Choices()
         choices.note(flags)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec, "_FEW_ROWS", few_rows)
-            return codec._numbers(column, False, choices)
+            patch.setattr(integers, "_FEW_ROWS", few_rows)
+            return integers.pack_numbers(column, False, choices)
 
     assert written(1_000) == written(-1)
 
 
 def test_a_long_column_begins_with_what_the_last_one_of_its_kind_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "_MANY", 100)
+    monkeypatch.setattr(wld.tape.choices, "_MANY", 100)
     tried = []
-    smallest = codec._smallest
-    monkeypatch.setattr(codec, "_smallest", lambda values, fast: tried.append(len(values)) or smallest(values, fast))
-    choices, column = codec.Choices(), np.arange(200) ** 2
+    smallest = integers._smallest
+    monkeypatch.setattr(integers, "_smallest", lambda values, fast: tried.append(len(values)) or smallest(values, fast))
+    choices, column = Choices(), np.arange(200) ** 2
     for symbol in ("A", "B", "C"):
         codec.encode_columns({"x": column}, pack=True, choices=choices.of(symbol, shares=True))
     assert len(tried) == 1
-    for _ in range(codec._RELIED):
+    for _ in range(wld.tape.choices._RELIED):
         codec.encode_columns({"x": column}, pack=True, choices=choices.of("C", shares=True))
     assert len(tried) == 2  # by then it has one of its own
 
@@ -111,10 +116,10 @@ def test_a_long_column_begins_with_what_the_last_one_of_its_kind_chose(monkeypat
 @settings(deadline=None, max_examples=60)
 @given(blocks=st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=6))
 def test_what_another_block_chose_never_changes_what_is_read_back(blocks: list[tuple[list[int], list[int]]]) -> None:
-    choices = codec.Choices()
+    choices = Choices()
     for values, others in blocks:
         # Long enough to be asked and to follow: what was best for the block before may be the worst for this one.
-        columns: dict[str, codec.Column] = {}
+        columns: dict[str, Column] = {}
         for name, some in (("event_time", others), ("sent_time", values)):
             columns[name] = np.resize(np.array(some or [0], np.int64), 1500)
         payload = codec.encode_columns(columns, pack=True, choices=choices).payload
@@ -131,7 +136,7 @@ def test_a_column_kept_against_its_sibling_comes_back_equal(rows: list[tuple[int
         sent = np.array([ABSENT if row[1] is None else row[1] for row in rows], np.int64)
         near = event + np.array([row[2] for row in rows], np.int64)
     for second in (sent, near):
-        columns: dict[str, codec.Column] = {"event_time": event, "sent_time": second, "receive_time": near}
+        columns: dict[str, Column] = {"event_time": event, "sent_time": second, "receive_time": near}
         back = there_and_back(columns)
         assert all(np.array_equal(back[name], column) for name, column in columns.items())
 
@@ -147,7 +152,7 @@ def test_levels_come_back_equal(events: list[tuple[list[Any], list[Any]]], shift
     levels = [level for bids, asks in events for level in (*bids, *asks)]
     with np.errstate(over="ignore"):
         prices = np.array([price for price, _ in levels], np.int64) + np.int64(shift)
-    columns: dict[str, codec.Column] = {
+    columns: dict[str, Column] = {
         "bid_count": np.array([len(bids) for bids, _ in events], np.int64),
         "ask_count": np.array([len(asks) for _, asks in events], np.int64),
         "level_price": prices,
@@ -162,7 +167,7 @@ def test_sizes_are_kept_against_what_stood_at_the_same_price() -> None:
     prices = np.tile(np.arange(50, dtype=np.int64), 40)
     sizes = np.tile(rng.integers(10**6, 10**9, 50), 40) + rng.integers(-9, 9, 2000)
     sizes[rng.random(2000) < 0.1] = 0
-    columns: dict[str, codec.Column] = {
+    columns: dict[str, Column] = {
         "bid_count": np.full(40, 25, np.int64), "ask_count": np.full(40, 25, np.int64),
         "level_price": prices, "level_size": sizes,
     }  # fmt: skip
@@ -183,7 +188,7 @@ def test_wide_integers_and_texts_come_back_equal(wide: list[int | None], texts: 
 
 
 def test_only_what_is_asked_for_is_decoded() -> None:
-    columns: dict[str, codec.Column] = {
+    columns: dict[str, Column] = {
         name: np.arange(i, i + 9, dtype=np.int64) for i, name in enumerate(("event_time", "sent_time", "size", "x"))
     }
     payload = codec.encode_columns(columns, pack=True).payload
@@ -197,7 +202,7 @@ def test_only_what_is_asked_for_is_decoded() -> None:
 def column_bytes(name: str, kind: int, rows: int, body: bytes) -> tuple[bytes, bytes]:
     label = bytes([len(name)]) + name.encode()
     crc = zlib.crc32(body).to_bytes(4, "little")
-    return label + bytes([kind]) + codec.varint(rows) + codec.varint(len(body)) + crc, body
+    return label + bytes([kind]) + varint(rows) + varint(len(body)) + crc, body
 
 
 def payload_of(*columns: tuple[bytes, bytes]) -> bytes:
@@ -224,7 +229,7 @@ def test_a_frame_that_unpacks_to_more_than_it_says_is_refused() -> None:
         zstandard.compress(bytes(10_000_000)),
         zstandard.ZstdCompressor(write_content_size=False).compress(bytes(10_000_000)),
     ):
-        body = codec.varint(8) + codec.varint(8) + codec.varint(len(frame)) + frame
+        body = varint(8) + varint(8) + varint(len(frame)) + frame
         with pytest.raises(TapeDamaged):
             codec.decode_columns(payload_of(column_bytes("x", codec.BYTES, 1, body)))
 

@@ -52,6 +52,7 @@ def test_the_independent_reader_reads_it_too(tape: Path, capsys: pytest.CaptureF
 
 def test_every_kind_of_block_and_every_type_of_column_is_among_them() -> None:
     from wld.tape import columns as codec
+    from wld.tape import levels
 
     kinds, types, modes, flags = set(), set(), set(), 0
     for tape in TAPES:
@@ -66,7 +67,7 @@ def test_every_kind_of_block_and_every_type_of_column_is_among_them() -> None:
                         flags |= payload[entry.start]
     assert kinds == set(layout.KIND_NAMES)
     assert types == set(range(7))
-    assert modes == {codec.PLAIN, codec.KNOWN, codec.SORTED}
+    assert modes == {levels.PLAIN, levels.KNOWN, levels.SORTED}
     assert flags == 0b111111
 
 

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wld
-from wld.tape import columns as codec
+from wld.tape import integers, levels
+from wld.tape.choices import Choices
 
 from .strategies import EVENTS
 from .test_columns import SIDES, VALUES
@@ -73,23 +74,23 @@ def test_it_agrees_about_any_events(events: list[wld.Event], pack: bool) -> None
 @settings(deadline=None, max_examples=100)
 @given(VALUES.filter(len), st.sampled_from([0, 8, 16, 24, 32, 40, 48, 56]))
 def test_it_reads_each_form_of_numbers(values: list[int], flags: int) -> None:
-    body = codec._form(np.array(values, np.int64), flags)
+    body = integers._form(np.array(values, np.int64), flags)
     assert READER.numbers(READER.Bytes(body), len(values), flags) == values
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=12))
 def test_it_reads_each_way_of_keeping_levels(events: list[tuple[list[Any], list[Any]]]) -> None:
-    levels = [level for bids, asks in events for level in (*bids, *asks)]
+    flat = [level for bids, asks in events for level in (*bids, *asks)]
     counts = {
         "bid_count": [len(bids) for bids, _ in events],
         "ask_count": [len(asks) for _, asks in events],
     }
-    prices, sizes = (np.array([level[i] for level in levels], np.int64) for i in (0, 1))
-    runs = codec._runs(np.array(counts["bid_count"], np.int64), np.array(counts["ask_count"], np.int64), len(levels))
-    body = codec._pack_prices(prices, runs, False, codec.Choices())
-    assert READER.level_prices(READER.Bytes(body), len(levels), counts) == prices.tolist()
+    prices, sizes = (np.array([level[i] for level in flat], np.int64) for i in (0, 1))
+    runs = levels.runs_of(np.array(counts["bid_count"], np.int64), np.array(counts["ask_count"], np.int64), len(flat))
+    body = levels.pack_prices(prices, runs, False, Choices())
+    assert READER.level_prices(READER.Bytes(body), len(flat), counts) == prices.tolist()
     done = counts | {"level_price": prices.tolist()}
-    for mode in (codec.PLAIN, codec.KNOWN, codec.SORTED):
-        body = codec._sizes(mode, sizes, prices, runs, codec.Choices())
-        assert READER.level_sizes(READER.Bytes(body), len(levels), done) == sizes.tolist()
+    for mode in (levels.PLAIN, levels.KNOWN, levels.SORTED):
+        body = levels._sizes(mode, sizes, prices, runs, Choices())
+        assert READER.level_sizes(READER.Bytes(body), len(flat), done) == sizes.tolist()

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.tape import layout, rows
-from wld.tape.columns import IntColumn, places
+from wld.tape.integers import IntColumn
 from wld.tape.layout import Draft
+from wld.tape.levels import places
 from wld.tape.table import Table
 from wld.units import ABSENT
 

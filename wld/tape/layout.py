@@ -15,7 +15,8 @@ import numpy as np
 from msgspec import Struct
 
 from wld.errors import TapeDamaged
-from wld.tape.columns import Bytes, Column, decode_columns, encode_columns, is_whole
+from wld.tape.columns import Bytes, decode_columns, encode_columns, is_whole
+from wld.tape.integers import Column
 from wld.units import INT64_MAX, INT64_MIN
 
 FORMAT_VERSION = 1

@@ -12,7 +12,8 @@ from wld.errors import TapeDamaged, TapeError
 from wld.events import Gap, Instrument, Repair
 from wld.tape import columns as codec
 from wld.tape import layout, table
-from wld.tape.columns import Column
+from wld.tape.choices import Choices
+from wld.tape.integers import Column
 from wld.tape.layout import Block, Draft
 from wld.tape.table import Numbered, Table
 from wld.units import ABSENT
@@ -44,9 +45,9 @@ def encode_tables(tables: Iterable[Table], *, pack: bool) -> list[Draft]:
     return drafts
 
 
-def encode_table(whole: Table, *, pack: bool, quick: bool = False, choices: codec.Choices | None = None) -> list[Draft]:
+def encode_table(whole: Table, *, pack: bool, quick: bool = False, choices: Choices | None = None) -> list[Draft]:
     """The blocks of one table; `quick` tries fewer forms, `choices` carries those made from block to block."""
-    choices = choices or codec.Choices()
+    choices = choices or Choices()
     return [draft for chunk in _chunks(whole) for draft in _encode(chunk, pack, quick, choices)]
 
 
@@ -66,7 +67,7 @@ def _chunks(whole: Table) -> Iterable[Table]:
         start = end
 
 
-def _encode(part: Table, pack: bool, quick: bool, choices: codec.Choices) -> list[Draft]:
+def _encode(part: Table, pack: bool, quick: bool, choices: Choices) -> list[Draft]:
     many = len(part.symbols) > 1 and (part.kind in table.RARE or "symbol" in part.columns)
     symbol = "" if many else part.symbols[0]
     if len(symbol.encode()) > 0xFFFF:

@@ -17,7 +17,8 @@ from msgspec import Struct
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
-from wld.tape.columns import Bytes, Choices
+from wld.tape.choices import Choices
+from wld.tape.columns import Bytes
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Damage, Segment
 from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events

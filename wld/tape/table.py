@@ -36,7 +36,7 @@ from wld.events import (
 )
 from wld.tables import Tables
 from wld.tape import layout
-from wld.tape.columns import Column, IntColumn
+from wld.tape.integers import Column, IntColumn
 from wld.units import ABSENT
 
 Numbered = tuple[int, Any]

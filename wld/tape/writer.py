@@ -22,7 +22,7 @@ from wld.errors import BookInvalid, TapeError
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
-from wld.tape.columns import Choices
+from wld.tape.choices import Choices
 from wld.tape.gathered import Gathered, gather
 from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
