@@ -26,6 +26,7 @@ from rich.table import Table as Grid
 
 import wld
 from wld.tape import layout, table
+from wld.tape.collector import Collector
 from wld.tape.seal import seal
 from wld.tape.segment import Segment
 
@@ -112,7 +113,7 @@ def parquet_sizes(events: list[wld.Event]) -> Sizes:
         import pyarrow.parquet as pq
     except ImportError:
         return {}
-    collector = table.Collector()
+    collector = Collector()
     collector.add_rows(events, 0)
     default = best = 0
     for whole in collector.tables():

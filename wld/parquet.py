@@ -15,11 +15,12 @@ from msgspec import Struct
 
 from wld.batch import Batch
 from wld.errors import TapeError
+from wld.tape.collector import Collector
 from wld.tape.export import parquet as arrow
 from wld.tape.export.fields import DATASETS as _KINDS
 from wld.tape.export.fields import fields_of, receive_times
 from wld.tape.export.fields import file_name as file_name
-from wld.tape.table import Collector, by_symbol
+from wld.tape.table import by_symbol
 
 DATASETS: tuple[str, ...] = tuple(_KINDS)
 """`trades depth liquidations tickers gaps repairs instruments`."""

@@ -17,6 +17,7 @@ from wld.batch import pack_uuids, trade_id_bytes
 from wld.bybit.protocol import BybitProtocol, topics_for
 from wld.config import TOPICS
 from wld.events import BookDelta, Event
+from wld.tape import collector
 from wld.tape import table as tape_table
 
 SYMBOLS = ("WLDUSDT", "1000PEPEUSDT", "BTC-27NOV26", "AUSDT")
@@ -97,7 +98,7 @@ def test_an_overrun_gap_stands_before_the_columns(tmp_path: Path) -> None:
 def test_a_flush_names_only_the_symbols_that_came() -> None:
     batch = next(b for b in reads(5, 0, 25) if b.tables is not None and b.tables.trades is not None)
     assert batch.tables is not None
-    tables = tape_table.from_reads([(batch.tables, 0)])
+    tables = collector.from_reads([(batch.tables, 0)])
     for one in tables:
         present = {event.symbol for _, event in tape_table.to_events(one)}
         assert set(one.symbols) == present
@@ -110,9 +111,9 @@ def test_one_symbols_wide_value_or_text_makes_no_lists_of_the_others() -> None:
         wld.Ticker("PLAIN", volume_24h=5, receive_time=1),
         wld.Ticker("DATED", delivery_time=text, receive_time=1),
     ]
-    collector = tape_table.Collector()
-    collector.add_numbered(enumerate(events))
-    [whole] = collector.tables()
+    gathered = collector.Collector()
+    gathered.add_numbered(enumerate(events))
+    [whole] = gathered.tables()
     apart = {part.symbols[0]: part.columns for part in tape_table.by_symbol(whole)}
     assert apart["WIDE"]["volume_24h"] == [wide]
     assert apart["PLAIN"]["volume_24h"].tolist() == [5]  # type: ignore[union-attr]

@@ -6,7 +6,8 @@ from collections import deque
 from operator import itemgetter
 
 from wld.batch import Batch
-from wld.tape.table import Collector, Numbered, to_events
+from wld.tape.collector import Collector
+from wld.tape.table import Numbered, to_events
 
 
 class Gathered:

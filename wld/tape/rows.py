@@ -13,6 +13,7 @@ from wld.events import Gap, Instrument, Repair
 from wld.tape import columns as codec
 from wld.tape import layout, table
 from wld.tape.choices import Choices
+from wld.tape.collector import Collector
 from wld.tape.integers import Column
 from wld.tape.layout import Block, Draft
 from wld.tape.table import Numbered, Table
@@ -28,7 +29,7 @@ _MS = 1_000_000
 
 def encode_group(numbered: Iterable[Numbered], *, pack: bool) -> list[Draft]:
     """The blocks of a run of events in ring order, by first ring number; the last one carries `GROUP_END`."""
-    collector = table.Collector()
+    collector = Collector()
     collector.add_numbered(numbered)
     return encode_tables(collector.tables(), pack=pack)
 

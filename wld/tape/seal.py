@@ -18,10 +18,11 @@ from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
 from wld.tape.choices import Choices
+from wld.tape.collector import Collector
 from wld.tape.columns import Bytes
 from wld.tape.layout import Block, Draft
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Damage, Segment
-from wld.tape.table import Collector, Numbered, Table, by_symbol, cut, to_events
+from wld.tape.table import Numbered, Table, by_symbol, cut, to_events
 
 GROUP_EVENTS = 262_144
 GROUP_LEVELS = 4_194_304

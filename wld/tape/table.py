@@ -8,9 +8,9 @@ is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from wld.batch import LIQUIDATION_DTYPE, TICK_DIRECTIONS, TICKER_NUMBERS, TRADE_DTYPE, Columns, pack_uuids
+from wld.batch import TICK_DIRECTIONS, TICKER_NUMBERS, TRADE_DTYPE, Columns, pack_uuids
 from wld.errors import TapeDamaged
 from wld.events import (
     AggressorSide,
     BookDelta,
     BookSnapshot,
-    Event,
     Gap,
     Instrument,
     Liquidation,
@@ -34,7 +33,6 @@ from wld.events import (
     Ticker,
     Trade,
 )
-from wld.tables import Tables
 from wld.tape import layout
 from wld.tape.integers import Column, IntColumn
 from wld.units import ABSENT
@@ -112,113 +110,6 @@ class Table(Struct):
 # From events -------------------------------------------------------------------------------------------------------
 
 
-ROWS_AT_ONCE = 64
-"""Events that become columns at once: some 0.4 ms in which the event loop, in another thread, may have to wait. One call
-of numpy on all of a second's events would hold it up for 20."""
-
-_Appends = tuple[Callable[[int], None], Callable[[Any], None]]
-
-
-class Collector:
-    """Sorts events by kind, with their ring numbers, until they become tables."""
-
-    def __init__(self) -> None:
-        self._rows: dict[int, tuple[list[int], list[Any]]] = {}
-        self._add: dict[type[Any], _Appends] = {}
-        self._tables: list[Table] = []
-        self._reads: list[tuple[Tables, int]] = []
-        self._loose = 0
-        self.count = 0
-
-    def add_columns(self, read: Tables, number: int) -> int:
-        """Take a read's columns, its events numbered from `number` on; the number after the last."""
-        self._reads.append((read, number))
-        if read.rows:
-            self.add_numbered([(number + place, event) for place, event in read.rows])
-        self.count += read.count - len(read.rows)
-        return number + read.count
-
-    def add_rows(self, events: Iterable[Event], number: int) -> int:
-        """Take events with ring numbers from `number` on; the number after the last."""
-        before = self.count
-        self.add_numbered(enumerate(events, number))
-        return number + self.count - before
-
-    def _gather(self) -> None:
-        self._loose = 0
-        for kind, (numbers, events) in self._rows.items():
-            if len(numbers) >= ROWS_AT_ONCE // 2 and kind not in RARE:
-                self._tables.append(from_events(kind, numbers, events))
-                numbers.clear()
-                events.clear()
-
-    def _start(self, kind: type[Any]) -> _Appends:
-        numbers, events = self._rows.setdefault(KIND_OF[kind], ([], []))
-        self._add[kind] = pair = numbers.append, events.append
-        return pair
-
-    def take(self, other: Collector) -> None:
-        """Take all that another one has, and leave it empty."""
-        self._tables += other._tables
-        self._reads += other._reads
-        for kind, (numbers, events) in other._rows.items():
-            own_numbers, own_events = self._rows.setdefault(kind, ([], []))
-            own_numbers += numbers
-            own_events += events
-        self._loose += other._loose
-        self.count += other.count
-        other.clear()
-
-    def add_numbered(self, numbered: Iterable[Numbered]) -> None:
-        """Take events with their numbers."""
-        add = self._add
-        taken = 0
-        for number, event in numbered:
-            try:
-                add_number, add_event = add[type(event)]
-            except KeyError:
-                add_number, add_event = self._start(type(event))
-            add_number(number)
-            add_event(event)
-            taken += 1
-        self.count += taken
-        self._loose += taken
-        if self._loose >= ROWS_AT_ONCE:
-            self._gather()
-
-    def add_table(self, table: Table) -> None:
-        """Take events that are columns already."""
-        if len(table):
-            self._tables.append(table)
-            self.count += len(table)
-
-    def events_of(self, kind: int) -> Sequence[Any]:
-        """The events of a rare kind."""
-        return self._rows.get(kind, ((), ()))[1]
-
-    def first_number_of(self, kind: int) -> int | None:
-        """The lowest ring number of a rare kind's events; None where there are none."""
-        return min(self._rows.get(kind, ((), ()))[0], default=None)
-
-    def tables(self) -> Iterator[Table]:
-        """Everything taken, one table a kind, each by ring number; each made when it is asked for."""
-        by_kind: dict[int, list[Table]] = {}
-        loose = [from_events(kind, *rows) for kind, rows in self._rows.items() if rows[0]]
-        for table in (*self._tables, *loose, *from_reads(self._reads)):
-            by_kind.setdefault(table.kind, []).append(table)
-        for tables in by_kind.values():
-            yield in_order(concat(tables))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._rows.clear()
-        self._add.clear()
-        self._tables.clear()
-        self._reads.clear()
-        self._loose = 0
-        self.count = 0
-
-
 def from_events(kind: int, numbers: Sequence[int], events: Sequence[Any]) -> Table:
     """Events of one kind with their ring numbers as a table."""
     columns: dict[str, Column] = {"number": np.array(numbers, np.int64)}
@@ -280,10 +171,10 @@ def _trades(events: Sequence[Trade], columns: dict[str, Column]) -> None:
     _put(columns, "sequence", [e.sequence for e in events])
     _put(columns, "sent_time", [e.sent_time for e in events])
     _put(columns, "receive_time", [e.receive_time for e in events])
-    _put_ids(columns, [e.trade_id for e in events])
+    put_ids(columns, [e.trade_id for e in events])
 
 
-def _put_ids(columns: dict[str, Column], ids: Sequence[str]) -> None:
+def put_ids(columns: dict[str, Column], ids: Sequence[str]) -> None:
     """UUIDs as 16 bytes in one vectorised pass; any other id as text beside them, its bytes zero."""
     packed, is_uuid = pack_uuids(ids)
     if is_uuid.any():
@@ -383,21 +274,6 @@ def from_trades(array: Columns, symbols: Sequence[str]) -> Table:
     return Table(layout.TRADE, tuple(symbols), columns)
 
 
-def from_liquidations(array: Columns, symbols: Sequence[str]) -> Table:
-    """Liquidations as `LIQUIDATION_DTYPE`."""
-    assert array.dtype == LIQUIDATION_DTYPE
-    columns = _fields(array, symbols, ("is_long", *LIQUIDATION_FIELDS))
-    return Table(layout.LIQUIDATION, tuple(symbols), columns)
-
-
-def from_books(array: Columns, level_price: IntColumn, level_size: IntColumn, symbols: Sequence[str]) -> Table:
-    """Book events, one row each with `number symbol is_snapshot bid_count ask_count` and the other book fields, and
-    their levels in turn: each event's bids, then its asks."""
-    columns = _fields(array, symbols, ("is_snapshot", "bid_count", "ask_count", *BOOK_FIELDS))
-    columns["level_price"], columns["level_size"] = level_price, level_size
-    return Table(layout.BOOK, tuple(symbols), columns)
-
-
 def _fields(array: Columns, symbols: Sequence[str], names: Sequence[str]) -> dict[str, Column]:
     columns: dict[str, Column] = {"number": array["number"].astype(np.int64)}
     if len(symbols) != 1:
@@ -407,102 +283,6 @@ def _fields(array: Columns, symbols: Sequence[str], names: Sequence[str]) -> dic
         if len(column) and not (column == ABSENT).all():
             columns[name] = column
     return columns
-
-
-# From the columns of reads -----------------------------------------------------------------------------------------
-
-
-def from_reads(reads: Sequence[tuple[Tables, int]]) -> list[Table]:
-    """What reads hold as columns, each with its first ring number: a table a kind, every column joined once."""
-    found: list[Table] = []
-    for name, kind in _READ_KINDS.items():
-        having = [(part, read, number) for read, number in reads if (part := getattr(read, name)) is not None]
-        if not having:
-            continue
-        fields = tuple(field for field in having[0][0] if field != "extra")
-        by_read = map(itemgetter(*fields), [part for part, _, _ in having])
-        pieces = dict(zip(fields, zip(*by_read, strict=True), strict=True))
-        lengths = [len(piece) for piece in pieces["number"]]
-        count = sum(lengths)
-        columns: dict[str, Column] = {}
-        for field, parts in pieces.items():
-            if field == "trade_id":
-                _put_ids(columns, list(chain.from_iterable(parts)))
-            elif field == "values":
-                numbers = np.ascontiguousarray(np.concatenate(parts).T)
-                columns |= {field: row for field, row in zip(TICKER_NUMBERS, numbers, strict=True) if _is_some(row)}
-            else:
-                column = _join_ints(parts, sum(map(len, parts)) if field in LEVEL_COLUMNS else count)
-                if (field != "tick_direction" or column.any()) and (field not in _MAY_BE_ABSENT or _is_some(column)):
-                    columns[field] = column
-        if kind == layout.TICKER:
-            _put_extra(columns, [part.get("extra", {}) for part, _, _ in having], lengths)
-        columns["number"] = columns["number"] + np.repeat([number for _, _, number in having], lengths)
-        if kind != layout.TICKER:
-            columns["receive_time"] = np.repeat([read.receive_time for _, read, _ in having], lengths)
-        found.append(Table(kind, _join_symbols(columns, [read for _, read, _ in having], lengths), columns))
-    return found
-
-
-def _put_extra(
-    columns: dict[str, Column], extras: Sequence[Mapping[int, Mapping[str, Any]]], lengths: Sequence[int]
-) -> None:
-    """What tickers have beside their columns: those columns become lists."""
-    wide: dict[str, list[Any]] = {}
-    start = 0
-    for extra, length in zip(extras, lengths, strict=True):
-        for row, fields in extra.items():
-            for name, value in fields.items():
-                if name not in wide:
-                    column = columns.get(name)
-                    wide[name] = [None] * sum(lengths) if column is None else listed(column)
-                wide[name][start + row] = value
-        start += length
-    columns |= wide
-
-
-def _join_ints(parts: Any, count: int) -> IntColumn:
-    """Columns as one of `count` rows; bytes are joined at a third of what numpy takes for short ones."""
-    try:
-        joined = b"".join(parts)
-    except TypeError:  # one that does not lie in a piece
-        return np.concatenate(parts)
-    return np.frombuffer(joined, np.int64) if len(joined) == 8 * count else np.concatenate(parts)
-
-
-_READ_KINDS = {
-    "trades": layout.TRADE, "books": layout.BOOK, "liquidations": layout.LIQUIDATION, "tickers": layout.TICKER,
-}  # fmt: skip
-_MAY_BE_ABSENT = frozenset(("sequence", "event_time", "sent_time"))
-
-
-def _is_some(column: IntColumn) -> bool:
-    return bool(column[0] != ABSENT or (column != ABSENT).any())
-
-
-def _join_symbols(columns: dict[str, Column], reads: Sequence[Tables], lengths: Sequence[int]) -> tuple[str, ...]:
-    """One table of the symbols that came, and `symbol` counting into it (left out where there is one)."""
-    column = np.asarray(columns.pop("symbol"), np.int64)
-    names = reads[0].symbols
-    if any(read.symbols is not names for read in reads):
-        place: dict[str, int] = {}
-        moved: list[IntColumn] = []
-        start = 0
-        for symbols, same in groupby(zip(reads, lengths, strict=True), lambda pair: pair[0].symbols):
-            known = np.array([place.setdefault(symbol, len(place)) for symbol in symbols], np.int64)
-            end = start + sum(length for _, length in same)
-            moved.append(known[column[start:end]])
-            start = end
-        names = tuple(place)
-        column = np.concatenate(moved)
-    used = np.flatnonzero(np.bincount(column, minlength=len(names)))
-    if len(used) == len(names) > 1:
-        columns["symbol"] = column
-    elif len(used) > 1:
-        fresh = np.zeros(len(names), np.int64)
-        fresh[used] = np.arange(len(used))
-        columns["symbol"] = fresh[column]
-    return tuple(names[i] for i in used.tolist())
 
 
 # Together and apart ------------------------------------------------------------------------------------------------

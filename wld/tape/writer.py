@@ -23,13 +23,14 @@ from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books
 from wld.tape.choices import Choices
+from wld.tape.collector import Collector
 from wld.tape.gathered import Gathered, gather
 from wld.tape.lock import lock_folder
 from wld.tape.recovery import Recovered, recover, set_aside
 from wld.tape.retention import Keep, Removed, retain
 from wld.tape.seal import BlockFile, Sealed, seal, sync_folder
 from wld.tape.segment import JOURNAL_SUFFIX, RECOVERED_SUFFIX, SEALED_SUFFIX, Segment, sealed_twin
-from wld.tape.table import Collector, Table, cut
+from wld.tape.table import Table, cut
 from wld.units import SCALE
 
 _MINUTE_NS = 60_000_000_000
