@@ -15,17 +15,16 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-from msgspec import Struct
 
 from wld.batch import Batch
+from wld.bybit.book_columns import Books, book_numbers
 from wld.bybit.decimals import Ints, Text
-from wld.bybit.decoder import STRICT_DEPTH, MarketDecoder, Sides, Topic
+from wld.bybit.decoder import MarketDecoder, Topic
 from wld.bybit.deltas import read_deltas
-from wld.bybit.levels import KnownLevels, Levels, Slow
+from wld.bybit.levels import KnownLevels, Levels
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
 from wld.bybit.places import Places, Span, find_lists
-from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, counts, times
+from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, times
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
 from wld.bybit.trade_columns import Liquidations, Trades
 from wld.bybit.websocket import BinaryMessage, Message
@@ -39,7 +38,6 @@ DELTAS_FROM = 70
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
-_1 = np.array(1)
 _UNUSUAL_READS = 64
 """So many reads book messages are decoded one by one, after some that are not written as usual."""
 
@@ -95,41 +93,6 @@ class ColumnDecoder:
             self._symbols = (*self._symbols, topic.symbol)
         topic.place = place
         return place
-
-
-class _Books(Struct):
-    """The book messages of a read that become columns, a row each."""
-
-    at: list[int]
-    """Places in the read."""
-    topics: list[Topic]
-    """A topic may be here several times in a row: with each snapshot its book begins anew (`_begin_anew`)."""
-    which: Ints
-    """Into `topics`."""
-    update_id: Ints
-    sequence: Ints
-    event_time: Ints
-    sent_time: Ints
-    is_snapshot: npt.NDArray[np.bool_]
-    levels: Levels = Levels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-    def columns(self) -> Columns:
-        """As `wld.tables` has them, but for their numbers."""
-        symbols = np.array([topic.place for topic in self.topics], np.int64)
-        depths = np.array([topic.depth for topic in self.topics], np.int64)
-        return {
-            "symbol": symbols[self.which],
-            "is_snapshot": self.is_snapshot.astype(np.int64),
-            "depth": depths[self.which],
-            "update_id": self.update_id,
-            "sequence": self.sequence,
-            "event_time": self.event_time,
-            "sent_time": self.sent_time,
-            "bid_count": self.levels.counts[0::2],
-            "ask_count": self.levels.counts[1::2],
-            "level_price": self.levels.price,
-            "level_size": self.levels.size,
-        }
 
 
 _Kind = TypeVar("_Kind", Trades, Liquidations)
@@ -261,9 +224,9 @@ class _Read:
         ticker_times = times([message.ts for message in tickers[1]])
         made_books = None
         if books.at:
-            lasts = self._continue(books)
+            lasts = books.follow()
             made_books = books.columns()
-            slow, sides = self._settle(books)
+            slow, sides = books.settle(self._decoder._cells)
             # From here on nothing fails: the state moves on.
             self._decoder._cells.learn(slow)
             update_ids, sequences = books.update_id.take(lasts).tolist(), books.sequence.take(lasts).tolist()
@@ -282,7 +245,7 @@ class _Read:
             (tickers[0], made_tickers, None),
         )  # fmt: skip
 
-    def _numbers(self, single: list[Any], changes: TickerChanges) -> tuple[_Books, Ints]:
+    def _numbers(self, single: list[Any], changes: TickerChanges) -> tuple[Books, Ints]:
         """The books, and every other number of the read, in order."""
         tail = b"".join((*single, changes.text))
         found = self._usual_books(tail) if self._delta_places else None
@@ -320,7 +283,7 @@ class _Read:
                 owners += [state] * (2 * len(message.data))
         return owners
 
-    def _usual_books(self, tail: bytes) -> tuple[Text, _Books, Places, Span] | None:
+    def _usual_books(self, tail: bytes) -> tuple[Text, Books, Places, Span] | None:
         """The book messages that are not decoded yet, all at once; None where they are not as usual, but decoded now."""
         at = self._delta_places
         if self._delta_topics is not None:
@@ -353,7 +316,7 @@ class _Read:
                 raise Again(odd)
         if int(found.sent_ms.max()) > MAX_MS or int(found.event_ms.max()) > MAX_MS:
             raise Strange
-        books = _Books(
+        books = Books(
             at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
             found.sent_ms * 1_000_000, found.is_snapshot,
         )  # fmt: skip
@@ -368,7 +331,7 @@ class _Read:
             raise Strange from None
         self._find_odd()
 
-    def _any_books(self, tail: bytes) -> tuple[Text, _Books, Places, Span]:
+    def _any_books(self, tail: bytes) -> tuple[Text, Books, Places, Span]:
         """The book messages that were decoded one by one."""
         at, decoded, states = self._plain(BOOK)
         found = find_lists([raw for message in decoded for raw in (message.data.b, message.data.a)], tail)
@@ -376,97 +339,11 @@ class _Read:
             raise Strange
         place: dict[Topic, int] = {}
         which = np.array([place.setdefault(state, len(place)) for state in states], np.int64)
-        numbers = _numbers_of(decoded)
+        numbers = book_numbers(decoded)
         is_snapshot = np.array([message.type == "snapshot" for message in decoded], np.bool_)
-        books = _Books(at, list(place), which, *numbers, is_snapshot)
+        books = Books(at, list(place), which, *numbers, is_snapshot)
         text, places, strings = found
         return text, books, places, strings
-
-    def _continue(self, books: _Books) -> Ints:
-        """Each book's last message. Raises: Again for books that these messages do not simply continue."""
-        has_snapshots = np.count_nonzero(books.is_snapshot) > 0
-        if has_snapshots:
-            _begin_anew(books)
-        topics, update_id, sequence = books.topics, books.update_id, books.sequence
-        n = len(update_id)
-        order = None
-        bounds = np.array([0, n])
-        if len(topics) > 1:
-            order = books.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64).argsort(kind="stable")
-            bounds = books.which.take(order).searchsorted(np.arange(len(topics) + 1))
-            update_id, sequence = update_id.take(order), sequence.take(order)
-        firsts, lasts = bounds[:-1], bounds[1:] - _1
-        before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
-        before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
-        before[firsts] = [
-            0 if topic.awaiting or topic.depth < STRICT_DEPTH else topic.last_update or 0 for topic in topics
-        ]
-        sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
-        odd = update_id - before != _1
-        odd |= before < _1
-        odd |= (sequence < sequence_before) & (sequence != ABSENT)
-        if order is None:
-            order = np.arange(n)
-        if has_snapshots:
-            odd &= ~books.is_snapshot[order]
-        if np.count_nonzero(odd):
-            raise Again({topics[i] for i in books.which[order][odd].tolist()})
-        last: Ints = order.take(lasts)
-        return last
-
-    def _settle(self, books: _Books) -> tuple[Slow, list[Sides]]:
-        """Bring the books' sides up to date; (levels to learn, each of `books.topics`' sides).
-
-        Raises: Again for books that cross, everything as it was before.
-        """
-        topics = books.topics
-        sides_of = [topic.sides for topic in topics]
-        snapshots = books.is_snapshot.nonzero()[0]
-        if len(snapshots):
-            for place, sides in zip(books.which[snapshots].tolist(), _fresh_sides(books, snapshots), strict=True):
-                sides_of[place] = sides
-        slow = self._decoder._cells.unknown(sides_of, books.which, books.levels, snapshots)
-        log: list[tuple[set[int], int, bool]] = []
-        touched: set[Sides] = set()
-        crossed: set[Topic] = set()
-        event, topic, sides, suspect = -1, topics[0], sides_of[0], False
-        for price, fragment, is_gone, place in zip(
-            slow.price.tolist(), slow.fragment.tolist(), slow.is_gone.tolist(),
-            books.which[slow.fragment >> 1].tolist(), strict=True,
-        ):  # fmt: skip
-            if fragment >> 1 != event:
-                if suspect and sides.is_crossed():
-                    crossed.add(topic)
-                event, suspect = fragment >> 1, False
-                topic, sides = topics[place], sides_of[place]
-                touched.add(sides)
-            live = sides.asks if fragment & 1 else sides.bids
-            if is_gone:
-                if price in live:
-                    live.remove(price)
-                    log.append((live, price, False))
-            elif price not in live:
-                live.add(price)
-                log.append((live, price, True))
-                if fragment & 1:
-                    if price < sides.best_ask:
-                        sides.best_ask = price
-                        suspect = suspect or sides.best_bid >= price
-                elif price > sides.best_bid:
-                    sides.best_bid = price
-                    suspect = suspect or price >= sides.best_ask
-        if suspect and sides.is_crossed():
-            crossed.add(topic)
-        if crossed:
-            for live, price, was_added in reversed(log):
-                if was_added:
-                    live.discard(price)
-                else:
-                    live.add(price)
-            for sides in touched:
-                sides.set_best()
-            raise Again(crossed)
-        return slow, sides_of
 
     def _assemble(self, *kinds: tuple[list[int], Columns | None, list[int] | None]) -> Batch:
         """Number everything in the order of the wire, with the odd messages decoded by rows in their places."""
@@ -515,64 +392,3 @@ class _Read:
                 rows=[(int(starts[i]) + j, event) for i, events in by_rows for j, event in enumerate(events)],
             )
         )
-
-
-def _numbers_of(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:
-    """The book messages' update ids, sequences, event times and times of sending. Raises: Strange where one is none."""
-    try:
-        flat = np.array([x for m in decoded for x in (m.data.u, m.data.seq, m.cts, m.ts)], np.int64)
-    except (TypeError, OverflowError):
-        return (
-            counts([m.data.u for m in decoded]), counts([m.data.seq for m in decoded]), times([m.cts for m in decoded]),
-            times([m.ts for m in decoded]),
-        )  # fmt: skip
-    update_id, sequence, event_ms, sent_ms = flat.reshape(-1, 4).T
-    if np.count_nonzero(flat < 0) or np.count_nonzero(event_ms > MAX_MS) or np.count_nonzero(sent_ms > MAX_MS):
-        raise Strange
-    return update_id, sequence, event_ms * 1_000_000, sent_ms * 1_000_000
-
-
-def _begin_anew(books: _Books) -> None:
-    """Make an entry of `topics` for each stretch of a topic's messages that a snapshot begins.
-
-    Raises: Again for topics in which a snapshot means more than a book: that it restarted, or what was lost before.
-    """
-    rows = np.flatnonzero(books.is_snapshot)
-    told: set[Topic] = set()
-    for place, update_id in zip(books.which[rows].tolist(), books.update_id[rows].tolist(), strict=True):
-        topic = books.topics[place]
-        if update_id == 1 or topic.silent_since is not None or topic.dropped:
-            told.add(topic)
-    if told:
-        raise Again(told)
-    order = np.argsort(books.which, kind="stable")
-    which = books.which[order]
-    begins = books.is_snapshot[order]
-    begins[0] = True
-    begins[1:] |= which[1:] != which[:-1]
-    books.topics = [books.topics[place] for place in which[begins].tolist()]
-    books.which = np.empty_like(which)
-    books.which[order] = np.cumsum(begins) - 1
-
-
-def _fresh_sides(books: _Books, snapshots: Ints) -> list[Sides]:
-    """The sides of books that are these messages and nothing more. Raises: Again for those with a level that is gone,
-    and those that cross."""
-    made: list[Sides] = []
-    odd: set[Topic] = set()
-    price, size, counts = books.levels.price, books.levels.size, books.levels.counts
-    ends = np.cumsum(counts)
-    middles = ends[2 * snapshots]
-    for place, start, middle, end in zip(
-        books.which[snapshots].tolist(), (middles - counts[2 * snapshots]).tolist(), middles.tolist(),
-        ends[2 * snapshots + 1].tolist(), strict=True,
-    ):  # fmt: skip
-        sides = Sides()
-        sides.bids, sides.asks = set(price[start:middle].tolist()), set(price[middle:end].tolist())
-        sides.set_best()
-        if sides.best_bid >= sides.best_ask or not size[start:end].all():
-            odd.add(books.topics[place])
-        made.append(sides)
-    if odd:
-        raise Again(odd)
-    return made

@@ -1,0 +1,199 @@
+"""Owns book messages as columns: which of a read simply continue their books, their columns, and the sides they leave. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from wld.bybit.decimals import Ints
+from wld.bybit.decoder import STRICT_DEPTH, Sides, Topic
+from wld.bybit.levels import KnownLevels, Levels, Slow
+from wld.bybit.plain import MAX_MS, Again, Strange, counts, times
+from wld.tables import Columns
+from wld.units import ABSENT
+
+_1 = np.array(1)
+
+
+class Books(Struct):
+    """The book messages of a read that become columns, a row each."""
+
+    at: list[int]
+    """Places in the read."""
+    topics: list[Topic]
+    """A topic may be here several times in a row: with each snapshot its book begins anew (`_begin_anew`)."""
+    which: Ints
+    """Into `topics`."""
+    update_id: Ints
+    sequence: Ints
+    event_time: Ints
+    sent_time: Ints
+    is_snapshot: npt.NDArray[np.bool_]
+    levels: Levels = Levels(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def columns(self) -> Columns:
+        """As `wld.tables` has them, but for their numbers."""
+        symbols = np.array([topic.place for topic in self.topics], np.int64)
+        depths = np.array([topic.depth for topic in self.topics], np.int64)
+        return {
+            "symbol": symbols[self.which],
+            "is_snapshot": self.is_snapshot.astype(np.int64),
+            "depth": depths[self.which],
+            "update_id": self.update_id,
+            "sequence": self.sequence,
+            "event_time": self.event_time,
+            "sent_time": self.sent_time,
+            "bid_count": self.levels.counts[0::2],
+            "ask_count": self.levels.counts[1::2],
+            "level_price": self.levels.price,
+            "level_size": self.levels.size,
+        }
+
+    def follow(self) -> Ints:
+        """Each book's last message. Raises: Again for books that these messages do not simply continue."""
+        has_snapshots = np.count_nonzero(self.is_snapshot) > 0
+        if has_snapshots:
+            self._begin_anew()
+        topics, update_id, sequence = self.topics, self.update_id, self.sequence
+        n = len(update_id)
+        order = None
+        bounds = np.array([0, n])
+        if len(topics) > 1:
+            order = self.which.astype(np.uint16 if len(topics) <= 1 << 16 else np.int64).argsort(kind="stable")
+            bounds = self.which.take(order).searchsorted(np.arange(len(topics) + 1))
+            update_id, sequence = update_id.take(order), sequence.take(order)
+        firsts, lasts = bounds[:-1], bounds[1:] - _1
+        before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
+        before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
+        before[firsts] = [
+            0 if topic.awaiting or topic.depth < STRICT_DEPTH else topic.last_update or 0 for topic in topics
+        ]
+        sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
+        odd = update_id - before != _1
+        odd |= before < _1
+        odd |= (sequence < sequence_before) & (sequence != ABSENT)
+        if order is None:
+            order = np.arange(n)
+        if has_snapshots:
+            odd &= ~self.is_snapshot[order]
+        if np.count_nonzero(odd):
+            raise Again({topics[i] for i in self.which[order][odd].tolist()})
+        last: Ints = order.take(lasts)
+        return last
+
+    def settle(self, cells: KnownLevels) -> tuple[Slow, list[Sides]]:
+        """Bring the books' sides up to date; (levels to learn, each of `topics`' sides).
+
+        Raises: Again for books that cross, everything as it was before.
+        """
+        topics = self.topics
+        sides_of = [topic.sides for topic in topics]
+        snapshots = self.is_snapshot.nonzero()[0]
+        if len(snapshots):
+            for place, sides in zip(self.which[snapshots].tolist(), self._fresh_sides(snapshots), strict=True):
+                sides_of[place] = sides
+        slow = cells.unknown(sides_of, self.which, self.levels, snapshots)
+        log: list[tuple[set[int], int, bool]] = []
+        touched: set[Sides] = set()
+        crossed: set[Topic] = set()
+        event, topic, sides, suspect = -1, topics[0], sides_of[0], False
+        for price, fragment, is_gone, place in zip(
+            slow.price.tolist(), slow.fragment.tolist(), slow.is_gone.tolist(),
+            self.which[slow.fragment >> 1].tolist(), strict=True,
+        ):  # fmt: skip
+            if fragment >> 1 != event:
+                if suspect and sides.is_crossed():
+                    crossed.add(topic)
+                event, suspect = fragment >> 1, False
+                topic, sides = topics[place], sides_of[place]
+                touched.add(sides)
+            live = sides.asks if fragment & 1 else sides.bids
+            if is_gone:
+                if price in live:
+                    live.remove(price)
+                    log.append((live, price, False))
+            elif price not in live:
+                live.add(price)
+                log.append((live, price, True))
+                if fragment & 1:
+                    if price < sides.best_ask:
+                        sides.best_ask = price
+                        suspect = suspect or sides.best_bid >= price
+                elif price > sides.best_bid:
+                    sides.best_bid = price
+                    suspect = suspect or price >= sides.best_ask
+        if suspect and sides.is_crossed():
+            crossed.add(topic)
+        if crossed:
+            for live, price, was_added in reversed(log):
+                if was_added:
+                    live.discard(price)
+                else:
+                    live.add(price)
+            for sides in touched:
+                sides.set_best()
+            raise Again(crossed)
+        return slow, sides_of
+
+    def _begin_anew(self) -> None:
+        """Make an entry of `topics` for each stretch of a topic's messages that a snapshot begins.
+
+        Raises: Again for topics in which a snapshot means more than a book: that it restarted, or what was lost before.
+        """
+        rows = np.flatnonzero(self.is_snapshot)
+        told: set[Topic] = set()
+        for place, update_id in zip(self.which[rows].tolist(), self.update_id[rows].tolist(), strict=True):
+            topic = self.topics[place]
+            if update_id == 1 or topic.silent_since is not None or topic.dropped:
+                told.add(topic)
+        if told:
+            raise Again(told)
+        order = np.argsort(self.which, kind="stable")
+        which = self.which[order]
+        begins = self.is_snapshot[order]
+        begins[0] = True
+        begins[1:] |= which[1:] != which[:-1]
+        self.topics = [self.topics[place] for place in which[begins].tolist()]
+        self.which = np.empty_like(which)
+        self.which[order] = np.cumsum(begins) - 1
+
+    def _fresh_sides(self, snapshots: Ints) -> list[Sides]:
+        """The sides of books that are these messages and nothing more. Raises: Again for those with a level that is gone,
+        and those that cross."""
+        made: list[Sides] = []
+        odd: set[Topic] = set()
+        price, size, counts = self.levels.price, self.levels.size, self.levels.counts
+        ends = np.cumsum(counts)
+        middles = ends[2 * snapshots]
+        for place, start, middle, end in zip(
+            self.which[snapshots].tolist(), (middles - counts[2 * snapshots]).tolist(), middles.tolist(),
+            ends[2 * snapshots + 1].tolist(), strict=True,
+        ):  # fmt: skip
+            sides = Sides()
+            sides.bids, sides.asks = set(price[start:middle].tolist()), set(price[middle:end].tolist())
+            sides.set_best()
+            if sides.best_bid >= sides.best_ask or not size[start:end].all():
+                odd.add(self.topics[place])
+            made.append(sides)
+        if odd:
+            raise Again(odd)
+        return made
+
+
+def book_numbers(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:
+    """The book messages' update ids, sequences, event times and times of sending. Raises: Strange where one is none."""
+    try:
+        flat = np.array([x for m in decoded for x in (m.data.u, m.data.seq, m.cts, m.ts)], np.int64)
+    except (TypeError, OverflowError):
+        return (
+            counts([m.data.u for m in decoded]), counts([m.data.seq for m in decoded]), times([m.cts for m in decoded]),
+            times([m.ts for m in decoded]),
+        )  # fmt: skip
+    update_id, sequence, event_ms, sent_ms = flat.reshape(-1, 4).T
+    if np.count_nonzero(flat < 0) or np.count_nonzero(event_ms > MAX_MS) or np.count_nonzero(sent_ms > MAX_MS):
+        raise Strange
+    return update_id, sequence, event_ms * 1_000_000, sent_ms * 1_000_000
