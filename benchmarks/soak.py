@@ -177,6 +177,8 @@ class Soak:
                 **SETTINGS, "source.connections": self.leg.connections, "source.transport": self.leg.transport,
                 "source.rest_url": f"http://localhost:{address.port}",
             }  # fmt: skip
+            if len(self.leg.symbols) > 10:
+                settings["sinks.recorder.keep"] = "30MB"  # its tapes take 2 each
             if self.leg.is_steady:
                 del settings["sinks.recorder.keep"]
                 settings["sinks.recorder.rotate_minutes"] = SEGMENT_S // 60
