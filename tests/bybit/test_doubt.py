@@ -13,7 +13,7 @@ from tests.bybit.test_traps import TOPICS, args, decode, decoder, opened
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.messages import MOST_BAD
 from wld.bybit.protocol import BybitProtocol
-from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Trade
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Trade
 
 BOOK, TRADES, TICKER, LIQUIDATIONS = TOPICS
 UNDECODABLE, SILENCE, REJECTED = GapReason.UNDECODABLE, GapReason.SILENCE, GapReason.REJECTED_TOPIC
@@ -241,3 +241,37 @@ def test_a_ticker_delta_before_the_snapshot_that_ends_a_silence_cannot_tell() ->
     events = protocol.receive(frames.ticker(cs=7, lastPrice="1.5"), 33 * S)
     assert scopes(events) == [(SILENCE, "tickers", "WLDUSDT")]
     assert scopes(protocol.receive(frames.ticker("snapshot", cs=7, lastPrice="1.5"), 34 * S)) == []
+
+
+@pytest.mark.parametrize("size", [1, 30])
+def test_what_comes_before_the_answer_to_a_silence_has_its_gap_before_it(size: int) -> None:
+    protocol = live()
+    protocol.tick(32 * S)
+    read = [frames.trades(frames.trade(10 + i)) for i in range(size)]
+    read += [frames.liquidation({"T": frames.T0, "s": "WLDUSDT", "S": "Buy", "v": "1", "p": "1.0"}), frames.book(20)]
+    events = list(protocol.receive_read([frame.encode() for frame in read], 33 * S))
+    assert [type(e) for e in events] == [Gap, *[Trade] * size, Gap, Liquidation, Gap]
+    assert scopes(events) == [
+        (SILENCE, "publicTrade", "WLDUSDT"), (SILENCE, "allLiquidation", "WLDUSDT"), (GapReason.UPDATE_ID, "orderbook.50", "WLDUSDT"),
+    ]  # fmt: skip
+    assert {(e.first_time, e.last_time) for e in events if isinstance(e, Gap)} == {(1 * S, 33 * S)}
+    assert scopes(protocol.receive(frames.trades(frames.trade(50)), 34 * S)) == []
+
+
+def test_what_comes_after_the_answer_that_nothing_was_lost_has_none() -> None:
+    protocol = live()
+    protocol.tick(32 * S)
+    protocol.receive(frames.snapshot(10), 33 * S)
+    protocol.receive(frames.ticker("snapshot", cs=5), 33 * S)
+    assert scopes(protocol.receive(frames.trades(frames.trade(2)), 33 * S)) == []
+
+
+def test_a_topic_with_more_patience_is_asked_along_with_one_that_fell_silent() -> None:
+    protocol = live()
+    protocol.tick(32 * S)
+    for frame in (frames.snapshot(10), frames.ticker("snapshot", cs=5)):
+        protocol.receive(frame, 33 * S)
+    protocol.receive(frames.book(11), 34 * S)
+    protocol._topics[BOOK].quiet_s = 30
+    protocol._topics[BOOK].confirmed = protocol._topics[TICKER].confirmed = True
+    assert set(requests(protocol.tick(64 * S))) == {BOOK, TICKER}

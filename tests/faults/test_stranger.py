@@ -209,14 +209,13 @@ MUTE = (
     "pongs go on, and no message of any topic is delivered for 2.5 s",
     changed(lambda: no_data, 2.5),
 )
-LATE = pytest.mark.xfail(reason="trades that come back before the book does stand before the Gap", strict=False)
 
 
 @pytest.mark.parametrize(
     ("name", "happened", "act"),
     [
         *ROWS[:3],
-        pytest.param(*MUTE, marks=(pytest.mark.slow, LATE)),
+        pytest.param(*MUTE, marks=pytest.mark.slow),
         *(pytest.param(*row, marks=pytest.mark.slow) for row in (*ROWS[3:], *SLOW_ROWS)),
     ],
     ids=[row[0] for row in (*ROWS[:3], MUTE, *ROWS[3:], *SLOW_ROWS)],

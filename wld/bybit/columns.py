@@ -182,7 +182,7 @@ class _Read:
     def _find_odd(self) -> None:
         for kind, (_, decoded, states) in self._decoded.items():
             for state in set(states):
-                if state.goes_by_rows or state.kind != kind:
+                if state.goes_by_rows or state.doubt is not None or state.kind != kind:
                     self._is_odd(state)
                 if state.place < 0:
                     self._decoder.place(state)

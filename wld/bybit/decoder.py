@@ -110,6 +110,7 @@ class Topic:
     __slots__ = (
         "awaiting",
         "depth",
+        "doubt",
         "dropped",
         "goes_by_rows",
         "kind",
@@ -133,6 +134,7 @@ class Topic:
         "ticker",
         "ticker_columns",
         "ticker_extra",
+        "told",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -152,6 +154,8 @@ class Topic:
         """The latest event time of a trade, ns."""
         self.last_trade: LastTrade | None = None
         self.last_time: int | None = None
+        self.told: int | None = None
+        """When a Gap last said that this topic may have carried nothing for a while, ns."""
         self.pushes: deque[Push] = deque(maxlen=PUSHES)
 
     def reset(self) -> None:
@@ -161,6 +165,9 @@ class Topic:
         self.push: TickerPush | None = None
         self.awaiting = True
         self.silent_since: tuple[int | None, int | None] | None = None
+        self.doubt: tuple[int | None] | None = None
+        """Of trades and liquidations: a book or ticker of the symbol fell silent, after this time, and was asked whether
+        it lost anything. What comes before the answer has a Gap before it: the answer could only put it behind."""
         self.sides = Sides()
         self.ticker: dict[str, Any] = {}
         self.ticker_columns: Any = None
@@ -248,6 +255,7 @@ class MarketDecoder:
     def forget(self, topic: str) -> None:
         """Stop following a topic."""
         if known := self.topics.pop(topic, None):
+            self._answered(known)
             self._forgotten[topic] = known
             if len(self._forgotten) > REMEMBERED:
                 del self._forgotten[next(iter(self._forgotten))]
@@ -266,6 +274,31 @@ class MarketDecoder:
         state = self.topics[topic]
         state.silent_since = (state.last_update if state.depth else state.sequence, state.last_time)
         state.awaiting = True
+        for other in self._family(state.symbol):
+            if not (other.depth or other.prefix == "tickers"):
+                other.doubt = (state.last_time,)
+
+    def _family(self, symbol: str) -> list[Topic]:
+        """The topics of a symbol."""
+        names = (f"{prefix}.{symbol}" for prefix in self._prefixes)
+        return [self.topics[name] for name in names if name in self.topics]
+
+    def tell_silence(self, topic: str, receive_time: int, since: int | None) -> list[Event]:
+        """The Gap of trades or liquidations that may have carried nothing after `since`; none where one has said so."""
+        state = self.topics[topic]
+        state.doubt = None
+        if state.told is not None and state.told > (since or 0):
+            return []
+        state.told = receive_time
+        return [self.make_gap(GapReason.SILENCE, topic, receive_time, first_time=since, last_time=receive_time)]
+
+    def _answered(self, state: Topic) -> None:
+        """A topic that was silent has shown what it lost: where none of its symbol is asked any more, nothing is in doubt."""
+        state.silent_since = None
+        family = self._family(state.symbol)
+        if all(other.silent_since is None for other in family):
+            for other in family:
+                other.doubt = None
 
     def finish(self, receive_time: int) -> list[Event]:
         """The end of the feed: the Gap of a connection that never came back, if any."""
@@ -479,6 +512,11 @@ class MarketDecoder:
         items, any_bad = decode_items(envelope, receive_time)
         state.awaiting = False
         events: list[Event] = []
+        if state.doubt is not None:
+            (since,), state.doubt = state.doubt, None
+            if state.last_time is not None:
+                since = max(since or 0, state.last_time)
+            events += self.tell_silence(state.name, receive_time, since)
         recent = state.recent
         is_trade = state.prefix == "publicTrade"
         if not is_trade and not any_bad and self._is_pushed_again(envelope, state, items):
@@ -566,7 +604,8 @@ class MarketDecoder:
         """It comes before the snapshot that was asked for, and tells by itself whether anything was lost."""
         assert state.silent_since is not None
         _, since = state.silent_since
-        state.silent_since, state.awaiting = None, False
+        state.awaiting = False
+        self._answered(state)
         if event.update_id > (state.last_update or 0) + 1:
             self.doubts.append((state.symbol, since))
         events = self._continue_book(event, state, receive_time)
@@ -591,7 +630,7 @@ class MarketDecoder:
                     )
                 )
                 self.doubts.append((state.symbol, since))
-            state.silent_since = None
+            self._answered(state)
         if state.dropped:
             before.append(
                 self.make_gap(
@@ -656,7 +695,7 @@ class MarketDecoder:
             state.ticker = fields
             if state.silent_since is not None:
                 last, since = state.silent_since
-                state.silent_since = None
+                self._answered(state)
                 if envelope.cs is None or envelope.cs != last:
                     before.append(
                         self.make_gap(
@@ -670,7 +709,8 @@ class MarketDecoder:
                     self.doubts.append((state.symbol, since))
         elif envelope.type == "delta":
             if state.silent_since is not None:  # before the snapshot that would tell whether anything was lost
-                (_, since), state.silent_since = state.silent_since, None
+                _, since = state.silent_since
+                self._answered(state)
                 before.append(
                     self.make_gap(GapReason.SILENCE, state.name, receive_time, first_time=since, last_time=receive_time)
                 )

@@ -409,9 +409,8 @@ class BybitProtocol:
 
     def _was_dead(self, topic: str, now: int, first: int | None) -> None:
         """A topic carried nothing for a while, from `first` on."""
-        gap = self.decoder.make_gap(GapReason.SILENCE, topic, now, first_time=first, last_time=now)
         self._notes.append(("silence", f"{topic}: was no longer subscribed, or lost messages; now it is"))
-        self._unsaid.append(gap)
+        self._unsaid += self.decoder.tell_silence(topic, now, first)
 
     def _rejection(self, text: str, request: _Request, now: int) -> None:
         match = _REJECTED_TOPIC.search(text)
@@ -534,8 +533,22 @@ class BybitProtocol:
         if idle >= int(state.quiet_s * _S):
             self._notes.append(("silence", f"{topic}: silent for {idle // _S} s; subscribing again to be sure"))
             state.quiet_s = min(QUIET_MAX_S, state.quiet_s * 2)
-            self.decoder.note_silence(topic)
-            self._resubscribe([topic], now)
+            for asked in (topic, *self._as_silent(topic, now, idle // 2)):
+                self.decoder.note_silence(asked)
+                self._resubscribe([asked], now)
+
+    def _as_silent(self, topic: str, now: int, idle: int) -> list[str]:
+        """The symbol's other topics with snapshots, where they are silent too: each may have more patience left."""
+        return [
+            other
+            for other, state in self._topics.items()
+            if other != topic
+            and _symbol(other) == _symbol(topic)
+            and (
+                state.snapshots and state.confirmed and state.resync_at is None and not self.decoder.is_awaiting(other)
+            )
+            and now - max(self.decoder.last_time(other) or now, self._quiet_from) >= idle
+        ]
 
     def _resubscribe(self, topics: list[str], now: int) -> None:
         for topic in topics:
