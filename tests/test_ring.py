@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wld.errors import SinkOverrun
 from wld.events import AggressorSide, Event, Gap, GapReason, Trade
-from wld.ring import Overflow, Ring, Subscription
+from wld.ring import SPARSE_NS, Overflow, Ring, Subscription
 
 
 def trade(number: int, receive_time: int | None = None) -> Trade:
@@ -156,24 +156,45 @@ async def gathering(
     return end, sizes
 
 
+def sparse(number: int) -> Trade:
+    """A trade that comes long behind the one before."""
+    return trade(number, receive_time=number * 2 * SPARSE_NS)
+
+
 async def test_a_sink_that_lets_gather_is_woken_for_company_alone() -> None:
     ring = Ring()
     async with trio.open_nursery() as nursery:
         end, sizes = await gathering(ring, nursery, seconds=1.0, events=3)
-        for number, woken in enumerate([[], [], [3], [3], [3], [3, 3]]):
-            ring.publish([trade(number)])
+        for number, woken in enumerate([[], [], [3], [3], [3], [3, 3]], start=1):
+            ring.publish([sparse(number)])
             await trio.testing.wait_all_tasks_blocked()
             assert sizes == woken
-        ring.publish([trade(6)])
-        late = trade(7, receive_time=6 + 1_000_000_000)  # the first has waited long enough
+        ring.publish([sparse(7)])
+        late = sparse(7 + 1_000_000_000 // (2 * SPARSE_NS))  # the first has waited long enough
         ring.publish([late])
         await trio.testing.wait_all_tasks_blocked()
         assert sizes == [3, 3, 2]
-        ring.publish([trade(8)])
+        ring.publish([sparse(1000)])
         ring.close()  # the end comes as ever
         await trio.testing.wait_all_tasks_blocked()
         assert sizes == [3, 3, 2, 1]
         assert end.statistics().depth == 0
+
+
+async def test_what_comes_close_behind_the_last_does_not_gather() -> None:
+    ring = Ring()
+    async with trio.open_nursery() as nursery:
+        _, sizes = await gathering(ring, nursery, seconds=1.0, events=100)
+        ring.publish([sparse(1)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert sizes == []
+        for _ in range(3):
+            ring.publish([sparse(1)])
+            await trio.testing.wait_all_tasks_blocked()
+        ring.publish([sparse(2)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert sizes == [2, 1, 1]
+        ring.close()
 
 
 async def test_what_gathers_can_be_taken_at_any_time() -> None:
@@ -181,9 +202,9 @@ async def test_what_gathers_can_be_taken_at_any_time() -> None:
     async with trio.open_nursery() as nursery:
         end, sizes = await gathering(ring, nursery, seconds=1.0, events=100)
         assert end.take() is None
-        ring.publish([trade(0)])
-        ring.publish([trade(1)])
-        assert [list(batch) for batch in (end.take(), end.take()) if batch] == [[trade(0)], [trade(1)]]
+        ring.publish([sparse(1)])
+        ring.publish([sparse(2)])
+        assert [list(batch) for batch in (end.take(), end.take()) if batch] == [[sparse(1)], [sparse(2)]]
         ring.close()
     assert sizes == []
 
