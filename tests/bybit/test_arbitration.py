@@ -872,6 +872,33 @@ def test_a_line_that_vouched_while_it_was_mute_itself_is_told_when_that_comes_ou
     assert (gap.topic, gap.first_time, gap.last_time) == ("publicTrade", muted, found_out)
 
 
+def test_a_line_dismissed_by_the_doubt_of_another_waits_for_it_again() -> None:
+    """As after a freeze of our process: both ask anew, and the one that leads from the Gap on has a backlog."""
+    lines, behind, ahead = two_lines()
+    since = lines.now
+    lines.pass_time(40_000)
+    lines.publish(lines.venue.book())
+    lines.deliver_all()
+    doubtful(lines, ahead, TRADES, since)  # the other vouches
+    for _ in range(2):
+        lines.publish(lines.venue.ticker())
+        lines.pass_time(500)
+    lines.publish(lines.venue.trade(1))
+    lines.deliver(ahead)  # keeps its trade until the other reaches it
+    lines.deliver(behind, 1)
+    doubtful(lines, behind, TRADES, since)  # so nobody covered the topic
+    lines.deliver(behind, 1)
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.trade(1))
+    lines.deliver(ahead)
+    lines.deliver(behind)
+    lines.settle()
+    everything(lines)
+    lines.deliver_all()
+    assert lines.names(TRADES) == [None, *lines.venue.published[TRADES]]
+    assert len(lines.gaps()) == 1
+
+
 def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:
     lines = Lines()
     lines.arbiter.holes = []

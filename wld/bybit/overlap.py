@@ -60,6 +60,7 @@ class Overlaps:
         if not view.subscribed:
             view.subscribed = True
             view.subscribed_at = self._now
+            view.subscribed_sent = None  # of a subscription before this one: it would prove what this one does not
             state.unstamped.append(view)
 
     def _is_believable(self, sent: int) -> bool:
