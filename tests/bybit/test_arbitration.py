@@ -1072,3 +1072,28 @@ AnyFateTest.settings = settings(
 )
 CarefulFateTest = CarefulFate.TestCase
 CarefulFateTest.settings = AnyFateTest.settings
+
+
+@pytest.mark.parametrize(("begins_at", "is_told"), [(100, True), (5_000_000, False)])
+def test_an_update_id_proves_nothing_where_the_book_may_have_restarted_and_come_so_far(
+    begins_at: int, is_told: bool
+) -> None:
+    lines = Lines()
+    lines.venue.update_id = begins_at
+    first = lines.connect()
+    lines.settle()
+    second = lines.connect()
+    lines.queues[second] = deque([None])  # confirmed; the book's snapshot is still to come
+    lines.deliver(second)
+    everything(lines)
+    lines.pass_time(500)
+    lines.ping(first)
+    lines.deliver_all()
+    lines.kill(first)
+    lines.pass_time(5_000)
+    lines.venue.book()  # one update, or as many as there were before, from 1 on
+    lines.queues[second].append(lines.venue.whole_book())
+    lines.deliver(second)
+    assert [(g.reason, g.topic, g.missed) for g in lines.gaps() if g.topic == "orderbook.50"] == (
+        [(GapReason.DISCONNECT, "orderbook.50", None)] if is_told else []
+    )
