@@ -104,6 +104,23 @@ def test_every_topic_refused_at_the_start_is_fatal() -> None:
         protocol.receive(frames.refusal(request, "error:handler not found,topic:tickers.NOPEUSDT"), 1 * S)
 
 
+@pytest.mark.parametrize(
+    "text", ["Too many visits!", "error:request too frequent", "exceeds the API rate limit (10006)"]
+)
+def test_a_request_refused_for_the_rate_of_requests_is_sent_again_as_it_was_and_ever_later(text: str) -> None:
+    protocol, (request,) = opened()
+    at = 0.0
+    for wait in (1, 2, 4):
+        assert protocol.receive(frames.refusal(request, text), int(at * S)) == []
+        assert protocol.tick(int((at + wait - 0.1) * S)) == []
+        at += wait
+        (again,) = protocol.tick(int(at * S))
+        assert args(again) == args(request)
+        request = again
+    protocol.receive(frames.ack(request), int(at * S))
+    assert protocol.take_confirmed() == list(TOPICS)
+
+
 # 2
 def test_trap_02_already_subscribed_counts_as_success_and_the_rest_is_sent_again() -> None:
     protocol, (request,) = opened()

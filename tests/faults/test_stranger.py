@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import wld
 from tests.faults.rig import Rig
 from tests.faults.rows import Act, run
 from tests.faults.stranger import CLOSE, PING, TEXT, Frame, Hangup, Stranger, written
+from wld.exchange.control import Reply, Session
 from wld.exchange.wire import raw_frame
 
 Change = Callable[[Frame], Iterable[bytes]]
@@ -132,6 +134,55 @@ def answer(status: str) -> Act:
     return act
 
 
+async def refused_for_rate(rig: Rig) -> None:
+    """Each subscribe refused, after a reset, for the rate of requests; nothing of it is carried out."""
+
+    def refuse(session: Session, topics: list[str], req_id: str) -> Reply:
+        return session._failure("Too many visits. Exceeded the API Rate Limit.", req_id, "subscribe")
+
+    carry_out = Session._subscribe
+    Session._subscribe = refuse  # type: ignore[method-assign]
+    try:
+        stranger(rig).reset_all()
+        await rig.exchange_time(0.5)
+    finally:
+        Session._subscribe = carry_out  # type: ignore[method-assign]
+
+
+def counted_anew(*, with_snapshot: bool) -> Act:
+    """The books go on with lower update ids, and none of them is 1."""
+
+    async def act(rig: Rig) -> None:
+        for book in rig.exchange.market.books():
+            book.update_id = 4_321
+            if with_snapshot:
+                book.resend()
+        await rig.exchange_time(0.5)
+
+    return act
+
+
+async def liquidated_alike(rig: Rig) -> None:
+    """Each liquidation message, and behind it one of the same content that was pushed a millisecond later."""
+    seen: list[str] = []
+
+    def change(frame: Frame) -> list[bytes]:
+        if not frame.is_of("allLiquidation."):
+            return [frame.raw]
+        body = json.loads(frame.text)
+        again = json.dumps({**body, "ts": body["ts"] + 1}, separators=(",", ":"))
+        assert rig.exchange.sent_log is not None
+        rig.exchange.sent_log.append(again)
+        seen.append(again)
+        return [frame.raw, written(again)]
+
+    stranger(rig).change = change
+    with trio.fail_after(15):
+        while len(seen) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    stranger(rig).restore()
+
+
 def split_everywhere(rig_piece: int) -> Act:
     async def act(rig: Rig) -> None:
         stranger(rig).piece = rig_piece
@@ -191,6 +242,10 @@ SLOW_ROWS: Rows = [
         for code in (1000, 1001, 1006, 1008, 1011, 1012, 4000)
     ),
     ("empty close frame", "a close frame without a code", changed(once(TRADES, replaced(raw_frame(CLOSE, b""))))),
+    ("subscribe refused for its rate", "every subscribe refused as one too many for 0.5 s, after a reset", refused_for_rate),
+    ("lower update ids", "each book goes on with lower update ids, none of them 1, and no snapshot", counted_anew(with_snapshot=False)),
+    ("lower update ids, in a snapshot", "each book goes on with a snapshot of a lower update id that is not 1", counted_anew(with_snapshot=True)),
+    ("liquidations alike", "each liquidation message followed by one of the same content, pushed 1 ms later", liquidated_alike),
     ("ack twice", "every answer to a subscribe sent twice, after a reset", changed(edited(lambda b: [b, b] if is_ack(b) else [b]), cut=True)),
     ("ack without success", "answers to a subscribe that do not say whether it succeeded, after a reset", changed(edited(no_success), cut=True)),
     ("ack never", "no answer to a subscribe, after a reset", changed(edited(lambda b: [] if is_ack(b) else [b]), cut=True)),
@@ -200,6 +255,7 @@ SLOW_ROWS: Rows = [
     ("times far ahead", "`ts` of each message is a hundred years ahead", changed(edited(lambda b: [{**b, "ts": b["ts"] + 3_155_760_000_000}] if "ts" in b else [b], "orderbook"))),
     ("handshake: HTTP 302", "the upgrade redirected for 0.4 s, after a reset", answer("302 Found\r\nLocation: http://elsewhere.test/")),
     ("handshake: HTTP 200", "the upgrade answered with a page for 0.4 s, after a reset", answer("200 OK")),
+    ("handshake: HTTP 429", "the upgrade refused for the rate of connections for 0.4 s, after a reset", answer("429 Too Many Requests")),
     ("handshake: HTTP 503", "the upgrade refused for 0.4 s, after a reset", answer("503 Service Unavailable")),
 ]  # fmt: skip
 
@@ -228,7 +284,7 @@ async def test_fault(name: str, happened: str, act: Act, tmp_path: Path, caplog:
         tmp_path,
         caplog,
         act,
-        told_only=1 + name.startswith("handshake"),
+        told_only=1 + name.startswith(("handshake", "subscribe")),
         proxy=Stranger,
         silence_timeout=silence_timeout,
     )

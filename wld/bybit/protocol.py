@@ -29,6 +29,9 @@ RESYNC_MAX_S = 60.0
 QUIET_MAX_S = 900.0
 UNANSWERED_PINGS = 64
 """Remembered at most, on a venue that answers none."""
+TOO_OFTEN_INITIAL_S = 1.0
+TOO_OFTEN_MAX_S = 60.0
+"""A request that is refused for the rate of requests is sent again, as it was, after this long at first and at most."""
 REFUSED_INITIAL_S = 5.0
 REFUSED_MAX_S = 900.0
 """A refused topic is asked for again after this long at first and at most: the venue may have refused in error."""
@@ -122,6 +125,7 @@ class _Refusal:
         self.again_at = again_at
 
 
+_TOO_OFTEN = re.compile(r"too (?:many|frequent)|rate limit|10006", re.IGNORECASE)
 _REJECTED_TOPIC = re.compile(r"topic:\s*(\S+)$|Invalid symbol\s*:\s*\[([^\]]*)\]")
 
 
@@ -147,6 +151,9 @@ class BybitProtocol:
         self._unsaid: list[Event] = []
         """What goes out before the events of the next message."""
         self._requests: dict[str, _Request] = {}
+        self._later: list[_Request] = []
+        """Refused for the rate of requests; the deadline is when they are due again."""
+        self._too_often_s = TOO_OFTEN_INITIAL_S
         self._ids = count(1)
         self._notes: list[tuple[str, str]] = []
         self._out: list[str] = []
@@ -183,6 +190,7 @@ class BybitProtocol:
     def open(self, now: int) -> list[str]:
         """The subscribe frames of a fresh connection; rejected topics get another chance."""
         self._requests.clear()
+        self._later.clear()
         self._out = []
         self._confirmed = []
         self._pings.clear()
@@ -280,7 +288,7 @@ class BybitProtocol:
         self._quiet_from = now
         self._pings = {ping_id: sent + forward for ping_id, sent in self._pings.items()}
         self._pongs = [sent + forward for sent in self._pongs]
-        for request in self._requests.values():
+        for request in (*self._requests.values(), *self._later):
             request.deadline += forward
         for state in self._topics.values():
             if state.first_data_deadline is not None:
@@ -353,6 +361,7 @@ class BybitProtocol:
             if request.is_probe and request.topics[0] in self._topics:
                 self._was_dead(request.topics[0], now, self.decoder.last_time(request.topics[0]))
             self._confirm(request.topics, now)
+            self._too_often_s = TOO_OFTEN_INITIAL_S
             return
         self._rejection(answer.ret_msg or "", request, now)
 
@@ -388,7 +397,7 @@ class BybitProtocol:
         self._look_after(symbol, now, but)
 
     def _look_after(self, symbol: str, now: int, but: Collection[str]) -> None:
-        asked = {topic for request in self._requests.values() for topic in request.topics}
+        asked = {topic for r in (*self._requests.values(), *self._later) for topic in r.topics}
         for topic, state in self._topics.items():
             if _symbol(topic) != symbol or topic in but or topic in asked or not (state.confirmed and self._is_open):
                 continue
@@ -415,6 +424,9 @@ class BybitProtocol:
     def _rejection(self, text: str, request: _Request, now: int) -> None:
         match = _REJECTED_TOPIC.search(text)
         named = (match[1] or match[2]).strip() if match else None
+        if named is None and _TOO_OFTEN.search(text):
+            self._put_off(text, request, now)
+            return
         rest = [t for t in request.topics if t in self._topics and t != named]
         if named in request.topics and "already subscribed" in text:
             self._confirm([named or ""], now)
@@ -434,6 +446,17 @@ class BybitProtocol:
             self._subscribe(rest, now)
         if not self._topics and self.decoder.last_data_time is None:
             raise FatalSourceError(f"the venue refused every topic; the last: {text}")
+
+    def _put_off(self, text: str, request: _Request, now: int) -> None:
+        """Send a request again when the venue may have forgotten how many there were."""
+        wait = self._too_often_s
+        self._notes.append(
+            ("refused", f"subscribe of {len(request.topics)} topics refused ({text}); again in {wait:.0f} s")
+        )
+        request.deadline = now + int(wait * _S)
+        if all(other.deadline < now for other in self._later):
+            self._too_often_s = min(TOO_OFTEN_MAX_S, wait * 2)
+        self._later.append(request)
 
     def _reject(self, topic: str, text: str, now: int) -> None:
         """Go on without a topic, and try it again later.
@@ -487,6 +510,10 @@ class BybitProtocol:
             if now >= request.deadline:
                 del self._requests[request_id]
                 self._unanswered(request, now)
+        for request in [r for r in self._later if now >= r.deadline]:
+            self._later.remove(request)
+            topics = [t for t in request.topics if t in self._topics]
+            self._subscribe(topics, now, request.attempt, is_probe=request.is_probe)
         if self._is_probing:
             self._is_probing = False
             self._out.append(self.ping(now))
