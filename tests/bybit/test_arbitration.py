@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.bybit import frames
 from tests.bybit.frames import MS, T0
+from wld.bybit import merging
 from wld.bybit.arbitration import Arbiter
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.items import topic_of
@@ -1066,12 +1067,26 @@ class CarefulFate(AnyFate):
     careful = True
 
 
+class CrowdedFate(AnyFate):
+    """The same with so many topics held that they are not all looked at after each message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.few, merging.FEW_HOLD = merging.FEW_HOLD, 0
+
+    def teardown(self) -> None:
+        merging.FEW_HOLD = self.few
+        super().teardown()
+
+
 AnyFateTest = AnyFate.TestCase
 AnyFateTest.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 CarefulFateTest = CarefulFate.TestCase
 CarefulFateTest.settings = AnyFateTest.settings
+CrowdedFateTest = CrowdedFate.TestCase
+CrowdedFateTest.settings = AnyFateTest.settings
 
 
 @pytest.mark.parametrize(("begins_at", "is_told"), [(100, True), (5_000_000, False)])

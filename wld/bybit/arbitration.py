@@ -116,14 +116,15 @@ class Arbiter(Merging):
             return []  # others have shown what this line has not: its messages, not its pongs, tell how far it is
         state.answered = max(state.answered, ping_time)
         self._look_for_overlaps()
-        return self._note_data(self._look_again())
+        return self._note_data(self._look_at_all(is_due=True))
 
     def disconnected(self, line: int, reason: GapReason, now: int) -> list[Event]:
         """A line ended. A Gap where that left a topic without a line that covers it."""
         self._tell_time(now)
+        told = self._look_at_all()
         state = self._lines.pop(line, None)
         if state is None:
-            return []
+            return told
         bare: list[TopicState] = []
         for topic in self._topics.values():
             view = topic.views.pop(line, None)
@@ -135,7 +136,7 @@ class Arbiter(Merging):
                         rest.subscribed = False
                 if not topic.is_covered:
                     bare.append(topic)
-        return self._uncovered(bare, line, state, reason, is_whole=True)
+        return told + self._uncovered(bare, line, state, reason, is_whole=True)
 
     def _give_up(self, line: int, reason: GapReason, topics: Sequence[TopicState]) -> list[Event]:
         """A line that is still open loses its place in topics."""
@@ -241,6 +242,7 @@ class Arbiter(Merging):
             if isinstance(event, Gap):
                 out += self._message(line, message)
                 message = []
+                out += self._look_at_all()
                 out += self._line_gap(line, event)
                 continue
             message.append(event)
@@ -254,8 +256,7 @@ class Arbiter(Merging):
                 for view in state.unstamped:
                     view.subscribed_sent = sent
                 state.unstamped = []
-        if self._holding:
-            out += self._look_again()
+        out += self._look_again(topic_of(message[0]) if message else None)
         return self._note_data(out)
 
     def _note_data(self, out: list[Event]) -> list[Event]:
@@ -272,11 +273,11 @@ class Arbiter(Merging):
         topic = self._topics.get(name) if name else None
         if topic is None:
             return events if name is None else []
+        out = self._look_at(topic.name) if self._is_look_due else []
         view = topic.views[line]
         self._lines[line].brought[topic.symbol] = self._lines[line].brought[topic.name] = self._now
         if view.is_renewed and topic.is_covered:
-            return []
-        out: list[Event] = []
+            return out
         if self._lost is not None:
             reason, first = self._lost
             self._lost = None
@@ -409,7 +410,7 @@ class Arbiter(Merging):
     def tick(self, now: int) -> list[Event]:
         """Call it now and then: gives up waiting for a line that is too far behind, and looks for divergence."""
         self._tell_time(now)
-        out: list[Event] = []
+        out = self._look_at_all()
         for name, line in sorted(self._holding):
             topic = self._topics.get(name)
             view = topic.views.get(line) if topic else None
@@ -462,7 +463,7 @@ class Arbiter(Merging):
         brought it. Where it would not (the venue forgot the topic there), nobody shall miss it.
         """
         self._tell_time(now)
-        out: list[Event] = []
+        out = self._look_at_all()
         for name, line in sorted(self._holding):
             topic = self._topics.get(name)
             held = topic.views[line].held if topic and line in topic.views else []

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from wld.bybit.decoder import Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
-from wld.bybit.overlap import Overlaps
+from wld.bybit.overlap import NS, Overlaps
 from wld.bybit.standing import TopicState, View
 from wld.events import Event, Gap, GapReason, Trade
 
@@ -23,6 +23,9 @@ HELD_ITEMS = 20_000
 TAIL = {"book": 256, "trade": 2_048, "liquidation": 64, "state": 64}
 """Entries of the log that stay once every line has passed them, by kind of topic: 0.9 MB of a busy symbol's trades, twice
 what REST lists."""
+FEW_HOLD = 16
+"""Topics that lines hold: so many are looked at after each message."""
+LOOK_S = 0.02
 PUSH_NS = 10_000_000
 """A book is pushed no more often than this: depth 50 each 20 ms, depth 1 each 10 (Bybit V5 documentation, orderbook page)."""
 EXTRA = 4_096
@@ -38,6 +41,8 @@ class Merging(Overlaps, ABC):
         self._hold = hold
         self._sent = 0
         self._holding: set[tuple[str, int]] = set()
+        self._looked_at = 0
+        self._is_look_due = False
         self._resyncs: list[tuple[int, str]] = []
         self._notes: list[tuple[str, str]] = []
         self._heal: set[str] = set()
@@ -387,11 +392,31 @@ class Merging(Overlaps, ABC):
         self.counters[kind] += 1
         self._notes.append((kind, f"{topic.name}: the lines do not agree: {what}"))
 
-    def _look_again(self) -> list[Event]:
-        """Lines that hold: whether the others have reached them."""
+    def _look_again(self, name: str | None) -> list[Event]:
+        """A message was taken in: lines that hold may have been reached by the others.
+
+        A line that was just opened holds all its topics, hundreds of them: then only the message's own is looked at, and
+        the rest within `LOOK_S`, or before anything else happens to it.
+        """
+        if name is None or len(self._holding) <= FEW_HOLD or self._now - self._looked_at >= int(LOOK_S * NS):
+            return self._look_at_all(is_due=True)
+        self._is_look_due = True
+        return self._look_at(name)
+
+    def _look_at_all(self, *, is_due: bool = False) -> list[Event]:
+        """What has been put off, if anything has."""
         out: list[Event] = []
-        for name, line in sorted(self._holding):
-            topic = self._topics.get(name)
+        if self._holding and (is_due or self._is_look_due):
+            self._looked_at, self._is_look_due = self._now, False
+            for name in sorted({name for name, _ in self._holding}):
+                out += self._look_at(name)
+        return out
+
+    def _look_at(self, name: str) -> list[Event]:
+        """A topic that lines hold: whether the others have reached them."""
+        out: list[Event] = []
+        topic = self._topics.get(name)
+        for line in [line for line in self._lines if (name, line) in self._holding]:
             if topic is None or line not in topic.views or not topic.views[line].held:
                 self._holding.discard((name, line))
                 continue
