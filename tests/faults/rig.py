@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
+import trustme
 from msgspec import structs
 from wld_recorder import Recorder, RecorderConfig
 
 import wld
+from tests.faults.secure import Front, serve_front
 from wld.bybit.source import BybitSource
 from wld.bybit.transport import FrameStream, make_connect
+from wld.bybit.trust import ssl_context
 from wld.clock import ReceiveClock
 from wld.config import SourceConfig
 from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
@@ -63,6 +66,8 @@ class Rig:
         self.proxies = proxies
         self.source = source
         self.folder = folder
+        self.fronts: list[Front] = []
+        """TLS before the proxies, where there is."""
         self.service: Service
         self.recorder: dict[str, Any] = {}
         self.status: int | None = None
@@ -148,17 +153,18 @@ class Rig:
         return balance(self.exchange.sent_log or (), [*self.events, end])
 
 
-def spread(config: SourceConfig, proxies: list[FaultProxy], path: str) -> Any:
-    """Connections of a source, each through the proxy that has the fewest of them."""
-    connect = make_connect(config)
+def spread(config: SourceConfig, doors: Sequence[FaultProxy | Front], path: str) -> Any:
+    """Connections of a source, each through the proxy (or the TLS before one) that has the fewest of them."""
+    connect = make_connect(config, ssl_context(config.ca_file))
+    scheme = "ws" if config.ca_file is None else "wss"
     carried: Counter[int] = Counter()
 
     @asynccontextmanager
     async def through(url: str) -> AsyncIterator[FrameStream]:
-        port = min((proxy.port for proxy in proxies), key=carried.__getitem__)
+        port = min((door.port for door in doors), key=carried.__getitem__)
         carried[port] += 1
         try:
-            async with connect(f"ws://{HOST}:{port}{path}") as stream:
+            async with connect(f"{scheme}://{HOST}:{port}{path}") as stream:
                 yield stream
         finally:
             carried[port] -= 1
@@ -179,6 +185,7 @@ async def recording(
     clock: ReceiveClock | None = None,
     drain_timeout: float = 10.0,
     proxy: type[FaultProxy] = FaultProxy,
+    authority: trustme.CA | None = None,
     **source: Any,
 ) -> AsyncIterator[Rig]:
     """Run it all; at the end of the block the exchange falls silent and the recorder drains."""
@@ -189,9 +196,15 @@ async def recording(
         address = await nursery.start(serve_exchange, ExchangeConfig(symbols, rate=rate, faults=faults))
         address.exchange.sent_log = []
         gates = [await nursery.start(serve_fault_proxy, "127.0.0.1", address.port, proxy) for _ in range(proxies)]
+        fronts = []
+        if authority is not None:
+            fronts = [await nursery.start(serve_front, authority, HOST, gate.port) for gate in gates]
         urls = (f"ws://127.0.0.1:{gates[0].port}/v5/public/linear", address.rest_url)
-        bybit = BybitSource(config, urls=urls, connect=spread(config, gates, "/v5/public/linear"), clock=clock)
+        bybit = BybitSource(
+            config, urls=urls, connect=spread(config, fronts or gates, "/v5/public/linear"), clock=clock
+        )
         rig = Rig(address.exchange, gates, bybit, folder)
+        rig.fronts = fronts
 
         def create() -> Recorder:
             context = wld.SinkContext(

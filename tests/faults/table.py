@@ -73,7 +73,8 @@ def check(row: Row) -> None:
 
 def _stable(line: str) -> list[str]:
     # Which of the two a closed peer shows as hangs on what was on its way.
-    line = re.sub(r"the connection broke \([^)]*\)", "the connection was closed (no close frame)", line)
+    line = line.replace("(no close frame, TLS cut off)", "(no close frame)")
+    line = re.sub(r"the connection broke \([^)]*\)+", "the connection was closed (no close frame)", line)
     # A symbol that is mute is asked for by whichever of its topics is found silent first.
     line = re.sub(r"`(?:orderbook\.N|tickers)(\.\w+: silent)", r"`orderbook.N\1", line)
     return [part.strip() for part in line.split(" | ")[:4]]

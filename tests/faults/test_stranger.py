@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 
 import wld
 from tests.faults.rig import Rig
@@ -258,6 +259,36 @@ SLOW_ROWS: Rows = [
     ("handshake: HTTP 429", "the upgrade refused for the rate of connections for 0.4 s, after a reset", answer("429 Too Many Requests")),
     ("handshake: HTTP 503", "the upgrade refused for 0.4 s, after a reset", answer("503 Service Unavailable")),
 ]  # fmt: skip
+
+
+def tls(last: str) -> Act:
+    """What the records of TLS end with."""
+
+    async def act(rig: Rig) -> None:
+        rig.fronts[0].cut(last)
+        await rig.exchange_time(0.5)
+
+    return act
+
+
+TLS_ROWS: Rows = [
+    ("TLS: cut within a record", "half a record, then the end of the stream", tls("half")),
+    ("TLS: alert", "a fatal alert in the place of a record, then the end of the stream", tls("alert")),
+    ("TLS: closed within a message", "half a message, then close_notify", changed(once(TRADES, hang_up_within))),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "happened", "act"), TLS_ROWS, ids=[row[0] for row in TLS_ROWS])
+async def test_fault_of_tls(
+    name: str, happened: str, act: Act, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    await run(
+        name, happened, tmp_path, caplog, act,
+        told_only=1, proxy=Stranger, authority=authority, ca_file=str(tmp_path / "ca.pem"),
+    )  # fmt: skip
 
 
 MUTE = (
