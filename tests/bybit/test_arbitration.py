@@ -18,6 +18,7 @@ from wld.bybit.arbitration import Arbiter
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.items import topic_of
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Liquidation, Ticker, Trade
+from wld.units import parse_fixed64
 
 BOOK, TRADES, TICKER, LIQUIDATIONS = TOPICS = (
     "orderbook.50.WLDUSDT", "publicTrade.WLDUSDT", "tickers.WLDUSDT", "allLiquidation.WLDUSDT",
@@ -898,6 +899,27 @@ def test_a_line_dismissed_by_the_doubt_of_another_waits_for_it_again() -> None:
     lines.deliver_all()
     assert lines.names(TRADES) == [None, *lines.venue.published[TRADES]]
     assert len(lines.gaps()) == 1
+
+
+def test_a_ticker_that_came_back_to_a_former_state_does_not_place_a_new_line() -> None:
+    lines, first, _ = two_lines()
+    lines.kill(2)
+    prices = ["2.1", "2.2", "2.1"]  # pushed at one sequence: no trade, no book between
+    for price in prices:
+        lines.pass_time(100)
+        lines.publish(lines.venue._stamp(TICKER, frames.ticker(cs=lines.venue.quote, lastPrice=price)))
+    lines.deliver(first, 2)
+    second = lines.connect()
+    snapshot = frames.ticker("snapshot", cs=lines.venue.quote, lastPrice=prices[-1])
+    lines.queues[second][1] = lines.venue._stamp(TICKER, snapshot)
+    lines.pass_time(50)
+    lines.publish(lines.venue.ticker())
+    lines.deliver(second)
+    lines.settle()
+    states = [event.last_price for event in lines.out if isinstance(event, Ticker)]
+    begun = states.index(parse_fixed64(prices[0]))
+    assert states[begun : begun + 3] == [parse_fixed64(price) for price in prices]
+    assert lines.gaps() == []
 
 
 def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:

@@ -194,7 +194,7 @@ class Arbiter(Merging):
                 continue
             first = topic.views[line].held[0] if topic.views[line].held else None
             skipped = self._skipped(topic, first)
-            if skipped == 0:
+            if skipped == 0 or (first is not None and topic.log.find(first) == topic.log.end):
                 continue
             gaps.append(self._gap(reason, topic.name, since, missed if skipped is None else skipped))
             topic.begins_again(line, self._max_sent)

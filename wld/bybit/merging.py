@@ -82,7 +82,7 @@ class Merging(Overlaps, ABC):
                 self._resync(line, topic)
                 return []
             return [*self._lead(topic, line, view, item), *self._walk(topic, line, view, item)]
-        place = topic.log.find(item)
+        place = self._place(topic, item)
         if place is not None or self._covers(topic, line, item):
             view.attached = True
             view.cursor = place
@@ -102,6 +102,14 @@ class Merging(Overlaps, ABC):
         """Nothing came out for so long that nobody can be behind any more."""
         return topic.last_time is None or self._now - topic.last_time >= self._hold
 
+    @staticmethod
+    def _place(topic: TopicState, item: Item) -> int | None:
+        """Where the log has what a line without a place brings.
+
+        A ticker may come back to a state that it had, at the same sequence: what a line begins with tells no place.
+        """
+        return topic.log.find(item) if item.is_flow or topic.kind != "state" else None
+
     def _lead(self, topic: TopicState, line: int, view: View, item: Item | None) -> list[Event]:
         """Nobody covers the topic: this line does from here on, behind a Gap where something was missed."""
         log = topic.log
@@ -109,11 +117,11 @@ class Merging(Overlaps, ABC):
         view.held = []
         view.floor = log.end
         place = log.find(item) if item is not None else None
-        is_stale = item is not None and topic.is_strict and self._is_behind(topic, item) and not self._is_old(topic)
+        is_stale = item is not None and topic.is_dated and self._is_behind(topic, item) and not self._is_old(topic)
         view.cursor = log.end if item is not None and place is None and not is_stale else None
         hole, topic.hole = topic.hole, None
         topic.is_fresh = False
-        if hole is None or place is not None or is_stale:
+        if hole is None or place is not None or (is_stale and topic.is_strict):
             return []  # it is at what is known already: nothing was missed
         skipped = self._skipped(topic, item)
         if skipped == 0:
@@ -421,7 +429,7 @@ class Merging(Overlaps, ABC):
                 self._holding.discard((name, line))
                 continue
             first = topic.views[line].held[0]
-            place = topic.log.find(first)
+            place = self._place(topic, first)
             if place is not None or self._covers(topic, line, first):
                 out += self._attach(topic, line, None if place is None else place - 1)
         return out
