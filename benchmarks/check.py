@@ -50,7 +50,7 @@ def expected(messages: Iterable[bytes]) -> Iterable[tuple[Any, ...]]:
         elif topic.startswith("tickers"):
             symbol = data["symbol"]
             known = merged.setdefault(symbol, {})
-            known |= {TICKER[key]: e8(text) for key, text in data.items() if key in TICKER}
+            known |= {TICKER[key]: e8(text) for key, text in data.items() if key in TICKER and text}  # "" says nothing
             yield ("ticker", symbol, dict(known), message["cs"], ts)
         else:
             for t in data:
