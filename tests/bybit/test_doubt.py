@@ -275,3 +275,39 @@ def test_a_topic_with_more_patience_is_asked_along_with_one_that_fell_silent() -
     protocol._topics[BOOK].quiet_s = 30
     protocol._topics[BOOK].confirmed = protocol._topics[TICKER].confirmed = True
     assert set(requests(protocol.tick(64 * S))) == {BOOK, TICKER}
+
+
+def pong(ping: str) -> str:
+    return frames.ack(ping, ret_msg="pong", op="ping")
+
+
+def paused(protocol: BybitProtocol, at: float) -> list[str]:
+    protocol.look_for_pause(int(at * S))
+    return protocol.tick(int(at * S))
+
+
+def test_a_connection_without_data_is_pinged_and_where_only_the_pong_comes_its_topics_are_asked() -> None:
+    protocol = live()
+    assert paused(protocol, 1.9) == []
+    (ping,) = paused(protocol, 2)
+    assert json.loads(ping)["op"] == "ping"
+    assert paused(protocol, 3) == []  # a line that stalls brings no pong: what it holds back is still to come
+    protocol.receive(pong(ping), 3 * S)
+    assert {topic for r in paused(protocol, 3) if json.loads(r)["op"] == "subscribe" for topic in args(r)} == {
+        BOOK,
+        TICKER,
+    }
+    events = protocol.receive(frames.trades(frames.trade(2)), 4 * S)
+    assert [type(e) for e in events] == [Gap, Trade]
+    events = protocol.receive(frames.book(20), 4 * S)
+    assert scopes(events) == [
+        (GapReason.UPDATE_ID, "orderbook.50", "WLDUSDT"), (SILENCE, "allLiquidation", "WLDUSDT"),
+    ]  # fmt: skip
+
+
+def test_a_pause_of_which_the_pong_comes_after_more_data_is_none() -> None:
+    protocol = live()
+    (ping,) = paused(protocol, 2)
+    protocol.receive(frames.book(11), 3 * S)
+    protocol.receive(pong(ping), 3 * S)
+    assert paused(protocol, 3) == []

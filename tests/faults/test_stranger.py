@@ -233,6 +233,7 @@ ROWS: Rows = [
 SLOW_ROWS: Rows = [
     ("book frames exchanged", "two deltas of a book in the other order", changed(exchanged(BOOK), 0.3)),
     ("half of a topic dropped", "every other delta of the book never delivered", changed(half_of_the_books, 0.5)),
+    ("mute, shortly", "pongs and no message of any topic for 2.5 s, half as long as a topic may be silent", changed(lambda: no_data, 2.5)),
     ("no pongs, but data", "pongs are not delivered for longer than they may take", changed(lambda: no_pongs, 2.5)),
     ("continuation of nothing", "a continuation frame that continues nothing", changed(once(TRADES, replaced(raw_frame(0, b"x"))))),
     ("compressed bit", "RSV1 set, though no compression was agreed on", changed(once(TRADES, with_bits(0x40)))),
@@ -308,7 +309,7 @@ MUTE = (
     ids=[row[0] for row in (*ROWS[:3], MUTE, *ROWS[3:], *SLOW_ROWS)],
 )
 async def test_fault(name: str, happened: str, act: Act, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    silence_timeout = 1.0 if name.startswith("no data") else 5.0
+    silence_timeout = 0.6 if name.startswith("no data") else 5.0
     rig = await run(
         name,
         happened,

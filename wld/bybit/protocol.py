@@ -27,6 +27,10 @@ RESYNC_INITIAL_S = 1.0
 RESYNC_MAX_S = 60.0
 """A topic's second resync in a row waits this long at first and at most, so a busy book makes no storm."""
 QUIET_MAX_S = 900.0
+PAUSE_S = 1.0
+"""A connection without data for so long is pinged; where the pong comes and still no data, books and tickers are asked."""
+PAUSED_S = 600.0
+"""Each time within this the patience doubles."""
 UNANSWERED_PINGS = 64
 """Remembered at most, on a venue that answers none."""
 TOO_OFTEN_INITIAL_S = 1.0
@@ -162,6 +166,11 @@ class BybitProtocol:
         """Unanswered, by id: when they left, ns."""
         self._pongs: list[int] = []
         self._is_probing = False
+        self._answered_ping = 0
+        """When the latest ping left that was answered on this connection, ns."""
+        self._pause_s = PAUSE_S
+        self._paused = 0
+        """When a pause was last asked about, ns."""
         self._quiet_from = 0
         self._is_open = False
         self.has_data = False
@@ -196,6 +205,7 @@ class BybitProtocol:
         self._pings.clear()
         self._pongs = []
         self._is_probing = False
+        self._answered_ping = 0
         self._is_open = True
         self.has_data = False
         for topic in self._rejected:
@@ -286,6 +296,7 @@ class BybitProtocol:
     def clock_set(self, forward: int, now: int) -> None:
         """The clock that `now` comes from was set forward by so many ns: no topic was silent for that."""
         self._quiet_from = now
+        self._answered_ping = 0
         self._pings = {ping_id: sent + forward for ping_id, sent in self._pings.items()}
         self._pongs = [sent + forward for sent in self._pongs]
         for request in (*self._requests.values(), *self._later):
@@ -346,6 +357,7 @@ class BybitProtocol:
             # Linear pongs keep op "ping"; option and private ones say "pong".
             if (sent := self._pings.pop(answer.req_id or "", None)) is not None:
                 self._pongs.append(sent)
+                self._answered_ping = max(self._answered_ping, sent)
             return
         if answer.op == "unsubscribe":
             return
@@ -551,6 +563,37 @@ class BybitProtocol:
                 raise RetryableSourceError(f"{topic}: acknowledged, but no data came")
             self._notes.append(("no_data", f"{topic}: acknowledged, but no snapshot came; subscribing again"))
             self._resubscribe([topic], now)
+
+    def look_for_pause(self, now: int) -> None:
+        """Ask with the next tick where nothing comes on the whole connection but a pong, ahead of which all that was on its way
+        would have come.
+
+        A quiet market looks so, and a venue that is mute. If it is, trades could be back before a topic's silence is seen.
+        """
+        last = self.decoder.last_data_time
+        if last is None or not self.has_data:
+            return
+        since = max(last, self._quiet_from)
+        if now - self._paused > int(PAUSED_S * _S):
+            self._pause_s = PAUSE_S
+        if now - since < int(self._pause_s * _S):
+            return
+        if self._answered_ping <= since:
+            self._is_probing = self._is_probing or max(self._pings.values(), default=0) <= since
+            return
+        asked = [
+            topic
+            for topic, state in self._topics.items()
+            if state.snapshots and state.confirmed and state.resync_at is None and not self.decoder.is_awaiting(topic)
+        ]
+        if asked:
+            self._paused = now
+            self._pause_s = min(QUIET_MAX_S, self._pause_s * 2)
+        for start in range(0, len(asked), self.config.subscribe_batch):
+            batch = asked[start : start + self.config.subscribe_batch]
+            for topic in batch:
+                self.decoder.note_silence(topic)
+            self._resubscribe(batch, now)
 
     def _look_for_silence(self, topic: str, state: _Subscription, now: int) -> None:
         last = self.decoder.last_time(topic)

@@ -529,7 +529,10 @@ class _Line:
         while True:
             await trio.sleep(interval)
             self._check_alive()
-            await self._send(self.protocol.tick(self._source._clock.now()))
+            now = self._source._clock.now()
+            if self._group.arbiter is None:  # several lines show each other what they lack
+                self.protocol.look_for_pause(now)
+            await self._send(self.protocol.tick(now))
             self._note_protocol()
 
     async def change(self, *, add: list[str] | None = None, remove: list[str] | None = None) -> None:
