@@ -29,7 +29,7 @@ RESYNC_MAX_S = 60.0
 QUIET_MAX_S = 900.0
 PAUSE_S = 1.0
 """A connection without data for so long is pinged; where the pong comes and still no data, books and tickers are asked."""
-PAUSED_S = 600.0
+PAUSED_S = 3_600.0
 """Each time within this the patience doubles."""
 UNANSWERED_PINGS = 64
 """Remembered at most, on a venue that answers none."""
