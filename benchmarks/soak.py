@@ -31,7 +31,7 @@ from typing import Any
 
 import trio
 from msgspec import Struct
-from soak_program import GROWTH, SEGMENT_S, STEP_S, Engine, growth, held, rest, slope, until
+from soak_program import FILLING, GROWTH, SEGMENT_S, STEP_S, Engine, excess, growth, held, rest, slope, until
 
 import wld
 from wld.exchange import ExchangeConfig, FaultProxy, serve_exchange, serve_fault_proxy
@@ -46,8 +46,6 @@ HOLD_S = 5
 STEP_MS = 200
 MOST_QUEUED = 2_000
 """Frames that wait for a client before the market holds still: well below what a client is cut off at."""
-FILLING_BLOCKS = 2_000
-"""A symbol: what lines remember of its trades is bounded (2,048, six objects each) and not yet full when a leg ends."""
 MOST_GROWTH_MB = 0.05
 """A minute, of a steady soak, that growth may be beyond twice its error."""
 PATH = "/v5/public/linear"
@@ -395,10 +393,13 @@ class Soak:
             if grows - 2 * error > MOST_GROWTH_MB:
                 wrong.append("memory grows")
         if not self.leg.is_killed:
-            for name, (early, late) in growth(engine.gauges).items():
-                most = GROWTH[name] + (FILLING_BLOCKS * len(self.leg.symbols) if name == "blocks" else 0)
-                if late - early > most * (3 if is_short else 1):
+            grown = growth(engine.gauges)
+            for name, more in excess(grown).items():
+                if more > (2 * GROWTH[name] if is_short else 0):
                     wrong.append(f"{name} grew")
+            for name in FILLING:
+                if grown[name][1] > engine.gauges[-1][f"most_{name}"]:
+                    wrong.append(f"more {name} than there may be")
         return wrong
 
 
@@ -440,7 +441,8 @@ def main() -> int:
         print(f"balance      {result}")
         print(f"source       {soak.engine.gauges[-1]['source']}")
         for name, (early, late) in growth(soak.engine.gauges).items():
-            print(f"{name:<12} {early:.1f} -> {late:.1f}")
+            most = f", at most {soak.engine.gauges[-1][f'most_{name}']}" if name in FILLING else ""
+            print(f"{name:<12} {early:.1f} -> {late:.1f}{most}")
         if leg.is_steady:
             rate = soak.engine.gauges[-1]["source"]["messages"] / seconds
             grows, error, segments = slope(soak.engine.gauges)

@@ -63,7 +63,7 @@ def main() -> None:
     import trio
 
     from wld import cli, engine
-    from wld.bybit import arbitration, overlap
+    from wld.bybit import arbitration, merging, overlap
     from wld.bybit import source as venue
     from wld.ring import Subscription
     from wld.service import Service, SinkEntry
@@ -96,7 +96,9 @@ def main() -> None:
                     raise RuntimeError("crashed on purpose") from None
 
     def figures(service: Service) -> dict[str, Any]:
-        lines = [line for group in service._source._groups for line in group.lines]  # type: ignore[attr-defined]
+        groups = service._source._groups  # type: ignore[attr-defined]
+        lines = [line for group in groups for line in group.lines]
+        topics = [topic for group in groups if group.arbiter for topic in group.arbiter._topics.values()]
         return {
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "threads": threading.active_count(),
@@ -106,6 +108,10 @@ def main() -> None:
             "waiting": sum(s.depth for s in service.ring.statistics().sinks),
             "peak": max(s.peak for s in service.ring.statistics().sinks),
             "drops": sum(s.dropped for s in service.ring.statistics().sinks),
+            "entries": sum(len(topic.log.entries) for topic in topics),
+            "names": sum(len(topic.extra) for topic in topics),
+            "most_entries": sum(merging.TAIL[topic.kind] + 64 for topic in topics),
+            "most_names": sum(merging.EXTRA for topic in topics if topic.kind in ("trade", "liquidation")),
             "source": service._source.figures(),  # type: ignore[attr-defined]
         }
 

@@ -179,6 +179,8 @@ def _from_outside(pid: int) -> dict[str, float]:
 
 GROWTH = {"memory_mb": 15.0, "blocks": 60_000, "handles": 6.0, "tasks": 8.0, "threads": 6.0}
 """How much of each is no growth: the flow is uneven, and what waits at a moment differs."""
+FILLING = {"entries": {"memory_mb": 0.0007, "blocks": 7}, "names": {"memory_mb": 0.0003, "blocks": 2}}
+"""What one more of each takes: what lines remember of their topics is bounded, and not yet full when a leg ends."""
 
 
 def growth(gauges: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -186,7 +188,17 @@ def growth(gauges: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     whole = [gauge for gauge in gauges if "memory_mb" in gauge]
     quarter = max(1, len(whole) // 4)
     early, late = whole[quarter : 2 * quarter], whole[-quarter:]
-    return {name: (middle([g[name] for g in early]), middle([g[name] for g in late])) for name in GROWTH}
+    return {name: (middle([g[name] for g in early]), middle([g[name] for g in late])) for name in (*GROWTH, *FILLING)}
+
+
+def excess(grown: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """By how much each figure has grown beyond what is no growth, and beyond what filled meanwhile."""
+    filled = {name: max(0.0, grown[name][1] - grown[name][0]) for name in FILLING}
+    return {
+        name: late - early - GROWTH[name] - sum(filled[f] * takes.get(name, 0) for f, takes in FILLING.items())
+        for name, (early, late) in grown.items()
+        if name in GROWTH
+    }
 
 
 def middle(values: Sequence[float]) -> float:
