@@ -922,6 +922,51 @@ def test_a_ticker_that_came_back_to_a_former_state_does_not_place_a_new_line() -
     assert lines.gaps() == []
 
 
+def test_a_book_that_comes_back_before_the_venue_says_so_keeps_its_snapshot() -> None:
+    lines, first, second = two_lines()
+    prefix, _, symbol = BOOK.rpartition(".")
+    since = lines.now
+    refused = Gap(0, GapReason.REJECTED_TOPIC, prefix, symbol, first_time=since, receive_time=since)
+    lines.out += lines.arbiter.receive(second, [refused], lines.now)
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.book(), but=second)
+    lines.deliver(first)
+    lines.publish(lines.venue.book(), but=second)
+    lines.queues[second].append(lines.venue.whole_book())
+    lines.deliver(second)
+    doubtful(lines, second, BOOK, since, GapReason.REJECTED_TOPIC)
+    everything(lines)
+    lines.deliver(second)
+    lines.kill(first)
+    lines.settle()
+    assert complete(lines)
+
+
+def test_what_only_a_line_that_is_gone_had_is_a_gap() -> None:
+    """The venue ended the tickers on one line and nobody knew; the other had some, kept them for it, and died."""
+    lines, mute, other = two_lines()
+    lines.kill(other)
+    for _ in range(2):
+        lines.pass_time(100)
+        lines.publish(lines.venue.ticker(), but=mute)
+    other = lines.connect()
+    lines.deliver(other)
+    lines.publish(lines.venue.ticker(), but=mute)
+    lines.deliver(other)
+    lines.kill(other)
+    lines.pass_time(1_000)
+    lines.publish(lines.venue.book())
+    lines.deliver(mute)
+    lines.connect()
+    for _ in range(3):
+        lines.pass_time(300)
+        lines.publish(lines.venue.book())
+        lines.publish(lines.venue.ticker(), but=mute)
+        lines.deliver_all()
+    assert None in lines.names(TICKER)
+    accounted(lines.venue.published[TICKER], lines.names(TICKER), is_book=False)
+
+
 def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:
     lines = Lines()
     lines.arbiter.holes = []

@@ -78,7 +78,7 @@ class Arbiter(Merging):
         """Carry these no more."""
         for name in topics:
             if topic := self._topics.pop(name, None):
-                topic.is_fresh, topic.hole = True, None
+                topic.is_fresh, topic.hole, topic.owed = True, None, None
                 self._removed[name] = topic  # it knows what went out, should it come again
                 if len(self._removed) > REMEMBERED:
                     del self._removed[next(iter(self._removed))]
@@ -129,6 +129,7 @@ class Arbiter(Merging):
         for topic in self._topics.values():
             view = topic.views.pop(line, None)
             self._holding.discard((topic.name, line))
+            self._owe(topic, view.held if view else ())
             if view is not None and view.attached:
                 for other, rest in topic.views.items():
                     if rest.attached and self._lacks(topic, other):
@@ -367,11 +368,11 @@ class Arbiter(Merging):
             if other == line or not (view.attached and view.subscribed):
                 continue
             if self._lines[other].brought.get(topic.name if topic.is_dated else topic.symbol, 0) > lately:
-                self._detach(topic, line)
+                self._dismiss(topic, line)
                 topic.views[line].untold = since, self._now
                 return []
             if view.subscribed_at > since:
-                self._detach(topic, line)
+                self._dismiss(topic, line)
                 return self._told_late(topic, view, gap.reason, since)
         for other, view in topic.views.items():
             view.subscribed = other == line
@@ -382,6 +383,15 @@ class Arbiter(Merging):
             return [self._gap(gap.reason, topic.name, gap.first_time, None)]  # its snapshot is to come
         topic.hole = gap.reason, gap.first_time
         return self._lead(topic, line, topic.views[line], None)
+
+    def _dismiss(self, topic: TopicState, line: int) -> None:
+        """A line begins again in a topic. A book's snapshot may have come before the venue's word that it does."""
+        held = topic.views[line].held
+        snapshots = [place for place, item in enumerate(held) if item.is_snapshot]
+        self._detach(topic, line)
+        if topic.is_strict and snapshots:
+            topic.views[line].held = held[snapshots[-1] :]
+            self._holding.add((topic.name, line))
 
     def _told_late(self, topic: TopicState, view: View, reason: GapReason, since: int) -> list[Event]:
         """What the line that went on had been dismissed for: the one that vouched for it was mute as well by then."""

@@ -146,6 +146,7 @@ class Merging(Overlaps, ABC):
 
     def _detach(self, topic: TopicState, line: int) -> None:
         view = topic.views[line]
+        self._owe(topic, view.held)
         view.attached = False
         view.cursor = None
         view.held = []
@@ -155,6 +156,26 @@ class Merging(Overlaps, ABC):
             view.subscribed_sent = None
             view.subscribed_at = self._now
             self._lines[line].unstamped.append(view)
+
+    def _owe(self, topic: TopicState, held: Sequence[Item]) -> None:
+        """What a line kept of a topic goes with it: the lines that go on are to bring it."""
+        if topic.kind != "book" and topic.owed is None:
+            unsaid = (i for i in held if i.is_flow and topic.log.find(i) is None and not self._is_behind(topic, i))
+            topic.owed = next(unsaid, None)
+
+    def _overdue(self, topic: TopicState, item: Item) -> list[Event]:
+        """The Gap, where the next item shows that what is owed does not come: nobody covered the topic, and nobody told."""
+        owed = topic.owed
+        if owed is None:
+            return []
+        if item.is_flow and item.key == owed.key:
+            topic.owed = None
+        elif is_older(topic.kind, owed.order, item.order):
+            topic.owed = None
+            if owed.key not in topic.extra:
+                topic.is_after_hole = True
+                return [self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)]
+        return []
 
     def _walk(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
         """One item of a line that has its place."""
@@ -276,6 +297,7 @@ class Merging(Overlaps, ABC):
         self._resync(line, topic)
 
     def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
+        before = self._overdue(topic, item)
         view.cursor = topic.log.append(item, self._now)
         self._rubbish = None
         self._note_flow(item)
@@ -296,7 +318,7 @@ class Merging(Overlaps, ABC):
             topic.begun = item.order, self._now
             self._begun.setdefault(topic.symbol, (sent_time(item.events), self._now))
             self._begin_with(topic, view, item)
-        return item.events
+        return [*before, *item.events] if before else item.events
 
     def _begin_with(self, topic: TopicState, view: View, item: Item) -> None:
         """The first item after a hole, or of all: what was sent before its line began lies in the hole.

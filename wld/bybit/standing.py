@@ -123,7 +123,7 @@ class LineState:
 
 class TopicState:
     __slots__ = (
-        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name", "symbol",
+        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name", "owed", "symbol",
         "views",
     )  # fmt: skip
 
@@ -146,6 +146,8 @@ class TopicState:
         self.is_fresh = True
         """Nobody covered it yet, or a Gap has just said so: whoever brings it first leads."""
         self.is_rejected = False
+        self.owed: Item | None = None
+        """What a line that is gone had brought first of all that nobody has said yet."""
         self.extra: dict[Any, None] = {}
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
@@ -181,6 +183,7 @@ class TopicState:
     def begins_again(self, line: int, sent: int) -> None:
         """A Gap has been told; `line` goes on from here. What others still bring from before `sent` lies in it."""
         self.is_after_hole = True
+        self.owed = None
         self.leader = line
         self.hole_sent = sent
 
