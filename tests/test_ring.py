@@ -197,6 +197,36 @@ async def test_what_comes_close_behind_the_last_does_not_gather() -> None:
         ring.close()
 
 
+async def test_a_sink_keeps_up_where_several_batches_are_published_in_each_turn() -> None:
+    ring = Ring()
+    end = ring.subscribe("s")
+    seen = 0
+    others = 0
+
+    async def sink() -> None:
+        nonlocal seen
+        async for batch in end:
+            seen += len(batch)
+
+    async def other() -> None:
+        nonlocal others
+        while seen < 300:
+            others += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sink)
+        nursery.start_soon(other)
+        with ring:
+            for turn in range(100):
+                for number in range(3):
+                    ring.publish([trade(3 * turn + number)])
+                await trio.lowlevel.checkpoint()
+            assert end.statistics().peak <= 9
+    assert seen == 300
+    assert others >= 90  # the others had their turns
+
+
 async def test_what_gathers_can_be_taken_at_any_time() -> None:
     ring = Ring()
     async with trio.open_nursery() as nursery:
