@@ -62,7 +62,7 @@ def main() -> None:
 
     import trio
 
-    from wld import cli, engine
+    from wld import cli, engine, process
     from wld.bybit import arbitration, merging, overlap
     from wld.bybit import source as venue
     from wld.ring import Subscription
@@ -76,6 +76,9 @@ def main() -> None:
     overlap.PROBE_S *= control.speed
     arbitration.AHEAD_S *= control.speed
     arbitration.LATELY_S *= control.speed
+
+    if control.speed == 1:
+        process.GROWN_BYTES = 0  # what is freed is given back each time, so that what is left to be seen is in use
 
     write = BlockFile._write
 
