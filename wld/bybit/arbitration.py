@@ -257,7 +257,8 @@ class Arbiter(Merging):
                 for view in state.unstamped:
                     view.subscribed_sent = sent
                 state.unstamped = []
-        out += self._look_again(topic_of(message[0]) if message else None)
+        if self._holding:
+            out += self._look_again(topic_of(message[0]) if message else None)
         return self._note_data(out)
 
     def _note_data(self, out: list[Event]) -> list[Event]:

@@ -166,8 +166,7 @@ class Merging(Overlaps, ABC):
     def _overdue(self, topic: TopicState, item: Item) -> list[Event]:
         """The Gap, where the next item shows that what is owed does not come: nobody covered the topic, and nobody told."""
         owed = topic.owed
-        if owed is None:
-            return []
+        assert owed is not None
         if item.is_flow and item.key == owed.key:
             topic.owed = None
         elif is_older(topic.kind, owed.order, item.order):
@@ -297,7 +296,7 @@ class Merging(Overlaps, ABC):
         self._resync(line, topic)
 
     def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
-        before = self._overdue(topic, item)
+        before = self._overdue(topic, item) if topic.owed is not None else []
         view.cursor = topic.log.append(item, self._now)
         self._rubbish = None
         self._note_flow(item)
