@@ -288,18 +288,18 @@ def paused(protocol: BybitProtocol, at: float) -> list[str]:
 
 def test_a_connection_without_data_is_pinged_and_where_only_the_pong_comes_its_topics_are_asked() -> None:
     protocol = live()
-    assert paused(protocol, 1.9) == []
-    (ping,) = paused(protocol, 2)
+    assert paused(protocol, 5.9) == []
+    (ping,) = paused(protocol, 6)
     assert json.loads(ping)["op"] == "ping"
-    assert paused(protocol, 3) == []  # a line that stalls brings no pong: what it holds back is still to come
-    protocol.receive(pong(ping), 3 * S)
-    assert {topic for r in paused(protocol, 3) if json.loads(r)["op"] == "subscribe" for topic in args(r)} == {
+    assert paused(protocol, 7) == []  # a line that stalls brings no pong: what it holds back is still to come
+    protocol.receive(pong(ping), 7 * S)
+    assert {topic for r in paused(protocol, 7) if json.loads(r)["op"] == "subscribe" for topic in args(r)} == {
         BOOK,
         TICKER,
     }
-    events = protocol.receive(frames.trades(frames.trade(2)), 4 * S)
+    events = protocol.receive(frames.trades(frames.trade(2)), 8 * S)
     assert [type(e) for e in events] == [Gap, Trade]
-    events = protocol.receive(frames.book(20), 4 * S)
+    events = protocol.receive(frames.book(20), 8 * S)
     assert scopes(events) == [
         (GapReason.UPDATE_ID, "orderbook.50", "WLDUSDT"), (SILENCE, "allLiquidation", "WLDUSDT"),
     ]  # fmt: skip
@@ -307,7 +307,7 @@ def test_a_connection_without_data_is_pinged_and_where_only_the_pong_comes_its_t
 
 def test_a_pause_of_which_the_pong_comes_after_more_data_is_none() -> None:
     protocol = live()
-    (ping,) = paused(protocol, 2)
-    protocol.receive(frames.book(11), 3 * S)
-    protocol.receive(pong(ping), 3 * S)
-    assert paused(protocol, 3) == []
+    (ping,) = paused(protocol, 6)
+    protocol.receive(frames.book(11), 7 * S)
+    protocol.receive(pong(ping), 7 * S)
+    assert paused(protocol, 7) == []

@@ -309,7 +309,7 @@ MUTE = (
     ids=[row[0] for row in (*ROWS[:3], MUTE, *ROWS[3:], *SLOW_ROWS)],
 )
 async def test_fault(name: str, happened: str, act: Act, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    silence_timeout = 0.6 if name.startswith("no data") else 5.0
+    silence_timeout = 1.0 if name.startswith("no data") else 5.0
     rig = await run(
         name,
         happened,

@@ -27,8 +27,9 @@ RESYNC_INITIAL_S = 1.0
 RESYNC_MAX_S = 60.0
 """A topic's second resync in a row waits this long at first and at most, so a busy book makes no storm."""
 QUIET_MAX_S = 900.0
-PAUSE_S = 1.0
-"""A connection without data for so long is pinged; where the pong comes and still no data, books and tickers are asked."""
+PAUSE = 6
+"""A connection without data for a sixth of `silence_timeout` is pinged; where the pong comes and still no data, books and
+tickers are asked. Sooner, a venue that takes breath would be taken for mute, and all its topics subscribed anew."""
 PAUSED_S = 3_600.0
 """Each time within this the patience doubles."""
 UNANSWERED_PINGS = 64
@@ -168,7 +169,7 @@ class BybitProtocol:
         self._is_probing = False
         self._answered_ping = 0
         """When the latest ping left that was answered on this connection, ns."""
-        self._pause_s = PAUSE_S
+        self._pause_s = self.config.silence_timeout / PAUSE
         self._paused = 0
         """When a pause was last asked about, ns."""
         self._quiet_from = 0
@@ -575,7 +576,7 @@ class BybitProtocol:
             return
         since = max(last, self._quiet_from)
         if now - self._paused > int(PAUSED_S * _S):
-            self._pause_s = PAUSE_S
+            self._pause_s = self.config.silence_timeout / PAUSE
         if now - since < int(self._pause_s * _S):
             return
         if self._answered_ping <= since:
