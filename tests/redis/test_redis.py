@@ -97,7 +97,10 @@ async def test_what_one_publishes_the_other_reads_in_blocks(server: Server) -> N
     run = await publish(server, events, block_events=100)
     assert (run.status["events"], run.status["error"]) == (502, None)
     assert run.status["entries"] < 12
-    assert await read(server, 502) == events
+    got = await read(server, 502)
+    assert got[:502] == events
+    # The state of a checkpoint behind them, where it came in the same turn.
+    assert [type(event) for event in got[502:]] in ([], [wld.Ticker], [wld.Ticker, wld.BookSnapshot])
 
 
 async def test_a_consumer_goes_on_where_it_stopped(server: Server) -> None:
