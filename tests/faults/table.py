@@ -78,6 +78,6 @@ def _stable(line: str) -> list[str]:
     # A symbol that is mute is asked for by whichever of its topics is found silent first.
     line = re.sub(r"`(?:orderbook\.N|tickers)(\.\w+: silent)", r"`orderbook.N\1", line)
     # Of which topic it is told first, and in which of three ways, hangs on what comes back first.
-    if line.startswith(("| no data", "| mute")):
+    if line.startswith("| no data, but pongs |"):
         line = re.sub(r"`[\w.]+: (?:silent for|acknowledged, but|was no longer)[^`]*`", "`asked`", line)
     return [part.strip() for part in line.split(" | ")[:4]]

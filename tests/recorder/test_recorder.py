@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +72,25 @@ async def test_hours_become_segments(tmp_path: Path) -> None:
     assert [s.events for s in wld.open_tape(tmp_path).summary().files] == [2, 2, 2]
 
 
-async def test_idle_events_reach_the_journal_within_the_flush_interval(tmp_path: Path) -> None:
+@asynccontextmanager
+async def idle_with_a_trade(folder: Path) -> AsyncIterator[None]:
+    """A running recorder to which one trade came, once that is on the disk."""
     ring = Ring()
-    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(tmp_path, ring))
+    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(folder, ring))
     async with trio.open_nursery() as nursery:
         with ring:
             subscription = ring.subscribe("recorder")
             await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
             ring.publish([trade(0)])
             with trio.fail_after(5):
-                while not names(tmp_path) or not list(wld.open_tape(tmp_path)):  # noqa: ASYNC110
+                while not names(folder) or not list(wld.open_tape(folder)):  # noqa: ASYNC110
                     await trio.sleep(0.005)
-            assert names(tmp_path) == ["bin.open"]
+            yield
+
+
+async def test_idle_events_reach_the_journal_within_the_flush_interval(tmp_path: Path) -> None:
+    async with idle_with_a_trade(tmp_path):
+        assert names(tmp_path) == ["bin.open"]
 
 
 async def test_a_host_that_refuses_to_sleep_ends_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,16 +98,8 @@ async def test_a_host_that_refuses_to_sleep_ends_no_recording(tmp_path: Path, mo
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr("time.sleep", refuse)
-    ring = Ring()
-    recorder = Recorder(RecorderConfig(flush_interval=0.01), context(tmp_path, ring))
-    async with trio.open_nursery() as nursery:
-        with ring:
-            subscription = ring.subscribe("recorder")
-            await nursery.start(lambda task_status: recorder.run(subscription, task_status=task_status))
-            ring.publish([trade(0)])
-            with trio.fail_after(5):
-                while not names(tmp_path) or not list(wld.open_tape(tmp_path)):  # noqa: ASYNC110
-                    await trio.sleep(0.005)
+    async with idle_with_a_trade(tmp_path):
+        pass
     assert len(list(wld.open_tape(tmp_path))) == 1
 
 
