@@ -417,8 +417,7 @@ class BybitProtocol:
             if not state.snapshots:
                 self._subscribe([topic], now, is_probe=True)
             elif not self.decoder.is_awaiting(topic):
-                self.decoder.note_silence(topic)
-                self._resubscribe([topic], now)
+                self._ask([topic], now)
 
     def _doubt_silent(self, now: int) -> None:
         """A book or ticker lost messages and nothing told: what its symbol's other topics lost, nothing can tell."""
@@ -582,19 +581,12 @@ class BybitProtocol:
         if self._answered_ping <= since:
             self._is_probing = self._is_probing or max(self._pings.values(), default=0) <= since
             return
-        asked = [
-            topic
-            for topic, state in self._topics.items()
-            if state.snapshots and state.confirmed and state.resync_at is None and not self.decoder.is_awaiting(topic)
-        ]
+        asked = [topic for topic, state in self._topics.items() if self._can_be_asked(topic, state)]
         if asked:
             self._paused = now
             self._pause_s = min(QUIET_MAX_S, self._pause_s * 2)
         for start in range(0, len(asked), self.config.subscribe_batch):
-            batch = asked[start : start + self.config.subscribe_batch]
-            for topic in batch:
-                self.decoder.note_silence(topic)
-            self._resubscribe(batch, now)
+            self._ask(asked[start : start + self.config.subscribe_batch], now)
 
     def _look_for_silence(self, topic: str, state: _Subscription, now: int) -> None:
         last = self.decoder.last_time(topic)
@@ -605,8 +597,7 @@ class BybitProtocol:
             self._notes.append(("silence", f"{topic}: silent for {idle // _S} s; subscribing again to be sure"))
             state.quiet_s = min(QUIET_MAX_S, state.quiet_s * 2)
             for asked in (topic, *self._as_silent(topic, now, idle // 2)):
-                self.decoder.note_silence(asked)
-                self._resubscribe([asked], now)
+                self._ask([asked], now)
 
     def _as_silent(self, topic: str, now: int, idle: int) -> list[str]:
         """The symbol's other topics with snapshots, where they are silent too: each may have more patience left."""
@@ -615,11 +606,20 @@ class BybitProtocol:
             for other, state in self._topics.items()
             if other != topic
             and _symbol(other) == _symbol(topic)
-            and (
-                state.snapshots and state.confirmed and state.resync_at is None and not self.decoder.is_awaiting(other)
-            )
+            and self._can_be_asked(other, state)
             and now - max(self.decoder.last_time(other) or now, self._quiet_from) >= idle
         ]
+
+    def _can_be_asked(self, topic: str, state: _Subscription) -> bool:
+        """Whether it is live and sends snapshots, and none is on its way."""
+        live = state.snapshots and state.confirmed and state.resync_at is None
+        return live and not self.decoder.is_awaiting(topic)
+
+    def _ask(self, topics: list[str], now: int) -> None:
+        """Subscribe books or tickers anew, whose snapshots show whether anything was lost."""
+        for topic in topics:
+            self.decoder.note_silence(topic)
+        self._resubscribe(topics, now)
 
     def _resubscribe(self, topics: list[str], now: int) -> None:
         for topic in topics:
