@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from wld import Subscription, process
-from wld.bybit.protocol import split_topics, topics_for
+from wld.bybit.subscriptions import split_topics, topics_for
 from wld.config import Setting, load
 from wld.engine import assemble
 from wld.service import SinkEntry

@@ -17,7 +17,8 @@ from benchmarks.messages import Mix
 from benchmarks.page import fill, plot
 from benchmarks.parts.cost import MIXES
 from benchmarks.parts.rates import events_in
-from wld.bybit.protocol import BybitProtocol, topics_for
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import topics_for
 from wld.config import TOPICS
 from wld.events import BookDelta, Event, Gap, GapReason, Ticker, Trade
 

@@ -12,7 +12,8 @@ from benchmarks.bench import ROOT, Bench, Table, steady
 from benchmarks.messages import Mix
 from benchmarks.page import plot, short
 from wld import Batch, TapeWriter
-from wld.bybit.protocol import BybitProtocol, topics_for
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import topics_for
 from wld.config import TOPICS
 
 PLOT = ROOT / "docs" / "performance-growth.svg"

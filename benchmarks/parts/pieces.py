@@ -21,7 +21,8 @@ from benchmarks import messages, peers
 from benchmarks.bench import ROOT, Bench, Table, ratio, spread
 from wld import process
 from wld.bybit import columns as columns_module
-from wld.bybit.protocol import BybitProtocol, topics_for
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import topics_for
 from wld.config import TOPICS
 from wld.ring import Ring
 

@@ -14,7 +14,7 @@ import wld
 from benchmarks import bare, check, messages
 from benchmarks.bench import ROOT, Bench, Table, steady
 from benchmarks.messages import Mix
-from wld.bybit.protocol import ARGS_LIMIT
+from wld.bybit.subscriptions import ARGS_LIMIT
 
 WAITS = (0.0, 0.001, 0.005, 0.02)
 WIDE = Mix(symbols=500)

@@ -19,7 +19,8 @@ from tests.bybit import frames
 from tests.bybit.frames import S
 from wld.batch import Batch
 from wld.bybit.decoder import STRICT_DEPTH
-from wld.bybit.protocol import BybitProtocol, topics_for
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import topics_for
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.config import TOPICS
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Ticker, Trade

@@ -13,8 +13,9 @@ from tests.bybit import frames
 from tests.bybit.frames import MS, S
 from wld.bybit.backoff import Backoff, ConnectionBudget, RequestGate
 from wld.bybit.decoder import MarketDecoder
-from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
+from wld.bybit.protocol import BybitProtocol
 from wld.bybit.rest import BybitRest, to_instrument, to_margin_tier
+from wld.bybit.subscriptions import ProtocolConfig, split_topics, topics_for
 from wld.bybit.websocket import BinaryMessage
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import (

@@ -45,7 +45,7 @@ async def relisted(rig: Rig, lines: int, *, at_once: bool) -> None:
 async def test_a_symbol_comes_back(
     at_once: bool, lines: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wld.bybit.protocol.REFUSED_INITIAL_S", 0.5)
+    monkeypatch.setattr("wld.bybit.subscriptions.REFUSED_INITIAL_S", 0.5)
     caplog.set_level(logging.WARNING, "wld")
     options: dict[str, Any] = {"connections": lines, "proxies": lines, "silence_timeout": 1.0}
     async with recording(tmp_path / "tapes", symbols=("WLDUSDT", SYMBOL), **options) as rig:

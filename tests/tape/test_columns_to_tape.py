@@ -14,7 +14,8 @@ import wld
 import wld.bybit.columns
 from tests.bybit.test_columns import Exchange, S
 from wld.batch import pack_uuids, trade_id_bytes
-from wld.bybit.protocol import BybitProtocol, topics_for
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import topics_for
 from wld.config import TOPICS
 from wld.events import BookDelta, Event
 from wld.tape import collector

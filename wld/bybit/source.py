@@ -18,9 +18,10 @@ from wld.bybit.arbitration import Arbiter
 from wld.bybit.backoff import Backoff, ConnectionBudget, RequestGate
 from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
-from wld.bybit.protocol import BybitProtocol, ProtocolConfig, split_topics, topics_for
+from wld.bybit.protocol import BybitProtocol
 from wld.bybit.repair import Repairer
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
+from wld.bybit.subscriptions import ProtocolConfig, split_topics, topics_for
 from wld.bybit.transport import Connect, Frame, FrameStream, make_connect
 from wld.bybit.trust import ssl_context
 from wld.clock import ReceiveClock
