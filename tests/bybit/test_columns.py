@@ -18,9 +18,9 @@ import wld.bybit.columns
 from tests.bybit import frames
 from tests.bybit.frames import S
 from wld.batch import Batch
-from wld.bybit.decoder import STRICT_DEPTH
 from wld.bybit.protocol import BybitProtocol
 from wld.bybit.subscriptions import topics_for
+from wld.bybit.topics import STRICT_DEPTH
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.config import TOPICS
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Ticker, Trade

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import wld
 from tests.faults.rig import recording
 from wld.bybit.backoff import RequestGate
-from wld.bybit.decoder import Hole
+from wld.bybit.following import Hole
 from wld.bybit.repair import Repairer, missed_trades
 from wld.bybit.rest import BybitRest, RecentTrades, to_trade
 from wld.clock import ReceiveClock

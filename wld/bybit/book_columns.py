@@ -10,9 +10,9 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import STRICT_DEPTH, Sides, Topic
 from wld.bybit.levels import KnownLevels, Levels, Slow
 from wld.bybit.plain import MAX_MS, Again, Strange, counts, times
+from wld.bybit.topics import STRICT_DEPTH, Sides, Topic
 from wld.tables import Columns
 from wld.units import ABSENT
 

@@ -19,13 +19,14 @@ import numpy as np
 from wld.batch import Batch
 from wld.bybit.book_columns import Books, book_numbers
 from wld.bybit.decimals import Ints, Text
-from wld.bybit.decoder import MarketDecoder, Topic
+from wld.bybit.decoder import MarketDecoder
 from wld.bybit.deltas import read_deltas
 from wld.bybit.levels import KnownLevels, Levels
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
 from wld.bybit.places import Places, Span, find_lists
 from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, times
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
+from wld.bybit.topics import Topic
 from wld.bybit.trade_columns import Liquidations, Trades
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import Event

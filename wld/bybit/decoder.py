@@ -1,205 +1,30 @@
 """Owns market data: frames in, events out; update-id continuity, ticker merge, duplicates, and gaps in place. Pure.
 
-Does not own the conversation with the venue (subscriptions, pings): `wld.bybit.protocol` reads `take_control`,
-`take_resyncs` and `take_notes`.
+Does not own what is known of a topic (`wld.bybit.topics`), nor which are followed (`wld.bybit.following`), nor the
+conversation with the venue (subscriptions, pings): `wld.bybit.protocol` reads `take_control`, `take_resyncs` and
+`take_notes`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from itertools import count
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
+from wld.bybit.following import Following
 from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker, named_symbol
-from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
+from wld.bybit.topics import STRICT_DEPTH, Sides, Topic
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
-from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Level, PositionSide, Ticker
-from wld.tables import DIRECTIONS, TICKER_NUMBERS
-from wld.units import ABSENT, ms_to_ns
+from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, PositionSide, Ticker
+from wld.units import ms_to_ns
 
-STRICT_DEPTH = 50
-"""From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
-PUSHES = 64
-"""Liquidation messages remembered per topic: one that comes again, to the byte, was delivered twice. Its items may
-repeat each other within a message, and from one push time to another."""
 MOST_TOPICS = 20_000
 """Followed unannounced (recorded input) at most: four for each of ten times what the venue lists."""
-REMEMBERED = 4_096
-"""Topics no longer followed that are remembered: the trades that went out on them, should they be followed again."""
 OTHERS = ("kline.", "priceLimit.", "insurance.", "adlAlert.", "liquidation.", "system.")
 """What the venue sends on topics that we never ask for."""
-NO_BID, NO_ASK = -1, 1 << 63
-"""Best prices of a side that is empty."""
 
 
-Push = tuple[int, tuple[tuple[int, bool, int, int], ...]]
-"""A liquidation message: its push time in ms, and of each item the time in ms, whether long, size and price."""
-TickerPush = tuple[str | None, int | None, int | None, dict[str, Any]]
-"""A ticker message: type, cross sequence, push time in ms, and its fields as sent."""
-LastTrade = tuple[str, int]
-"""(trade id, event time in ns)"""
-
-
-class Hole(NamedTuple):
-    """A Gap that concerns trades, and by topic the newest trade before it (None: none was seen yet)."""
-
-    gap: Gap
-    last_trades: dict[str, LastTrade | None]
-
-
-class Sides:
-    """Which prices of a book have a size: all that it takes to see that a book is crossed.
-
-    The best prices are bounds: true when they were set, and made true again only when they meet. `owner` names this
-    state in the caches of `wld.bybit.columns`; whoever changes the state without them gives the name up.
-    """
-
-    __slots__ = ("asks", "best_ask", "best_bid", "bids", "gone", "owner")
-
-    def __init__(self, bids: Iterable[Level] = (), asks: Iterable[Level] = ()) -> None:
-        self.bids = {price for price, size in bids if size}
-        self.asks = {price for price, size in asks if size}
-        self.owner: int | None = None
-        self.gone: list[tuple[int, bool]] = []
-        """(price, is ask) removed here and still in those caches."""
-        self.set_best()
-
-    def set_best(self) -> None:
-        """Make the bounds true."""
-        self.best_bid = max(self.bids, default=NO_BID)
-        self.best_ask = min(self.asks, default=NO_ASK)
-
-    def apply(self, bids: tuple[Level, ...], asks: tuple[Level, ...]) -> None:
-        """Take in a delta."""
-        if len(self.gone) > 1000:
-            self.owner = None
-        for price, size in bids:
-            if size:
-                self.bids.add(price)
-                if price > self.best_bid:
-                    self.best_bid = price
-            else:
-                self.bids.discard(price)
-                self._went(price, False)
-        for price, size in asks:
-            if size:
-                self.asks.add(price)
-                if price < self.best_ask:
-                    self.best_ask = price
-            else:
-                self.asks.discard(price)
-                self._went(price, True)
-
-    def _went(self, price: int, is_ask: bool) -> None:
-        if self.owner is not None:
-            self.gone.append((price, is_ask))
-
-    def is_crossed(self) -> bool:
-        """Whether the best bid is at or above the best ask."""
-        if self.best_bid < self.best_ask:
-            return False
-        self.set_best()
-        return self.best_bid >= self.best_ask
-
-
-class Topic:
-    """What is known of one topic on the current connection."""
-
-    __slots__ = (
-        "awaiting",
-        "depth",
-        "doubt",
-        "dropped",
-        "goes_by_rows",
-        "kind",
-        "last_time",
-        "last_trade",
-        "last_update",
-        "lost_reason",
-        "lost_time",
-        "name",
-        "newest",
-        "older",
-        "place",
-        "prefix",
-        "push",
-        "pushes",
-        "recent",
-        "sequence",
-        "sides",
-        "silent_since",
-        "symbol",
-        "ticker",
-        "ticker_columns",
-        "ticker_extra",
-        "told",
-    )  # fmt: skip
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        head, _, self.symbol = name.rpartition(".")
-        self.prefix = head
-        self.kind = ord(name[0]) if name else 0
-        """First letter of the topic, as `wld.bybit.columns` tells kinds apart."""
-        self.place = -1
-        """The symbol's place in the table of symbols of `wld.bybit.columns`; -1: not yet there."""
-        self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
-        self.recent: set[str] = set()
-        """Ids of the latest trades, to drop what is delivered twice."""
-        self.older = OlderIds()
-        self.reset()
-        self.newest = -1
-        """The latest event time of a trade, ns."""
-        self.last_trade: LastTrade | None = None
-        self.last_time: int | None = None
-        self.told: int | None = None
-        """When a Gap last said that this topic may have carried nothing for a while, ns."""
-        self.pushes: deque[Push] = deque(maxlen=PUSHES)
-
-    def reset(self) -> None:
-        """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
-        self.last_update: int | None = None
-        self.sequence: int | None = None
-        self.push: TickerPush | None = None
-        self.awaiting = True
-        self.silent_since: tuple[int | None, int | None] | None = None
-        self.doubt: tuple[int | None] | None = None
-        """Of trades and liquidations: a book or ticker of the symbol fell silent, after this time, and was asked whether
-        it lost anything. What comes before the answer has a Gap before it: the answer could only put it behind."""
-        self.sides = Sides()
-        self.ticker: dict[str, Any] = {}
-        self.ticker_columns: Any = None
-        """The merged ticker as numbers in the order of `TICKER_NUMBERS`, the direction's code and a cell of no meaning,
-        where `wld.bybit.columns` has it; then `ticker` is out of date."""
-        self.ticker_extra: dict[str, Any] = {}
-        """Beside `ticker_columns`: texts, and numbers beyond 64 bits."""
-        self.goes_by_rows = 0
-        """So many more reads `wld.bybit.columns` leaves this topic to the rows."""
-        self.dropped = 0
-        self.lost_reason = GapReason.UPDATE_ID
-        self.lost_time: int | None = None
-
-    def take_ticker_back(self) -> None:
-        """The merged ticker as a dictionary again."""
-        if self.ticker_columns is None:
-            return
-        *values, direction, _ = self.ticker_columns.tolist()
-        self.ticker = {name: v for name, v in zip(TICKER_NUMBERS, values, strict=True) if v != ABSENT}
-        if direction:
-            self.ticker["tick_direction"] = DIRECTIONS[direction]
-        self.ticker |= self.ticker_extra
-        self.ticker_columns, self.ticker_extra = None, {}
-
-    def forget_old_trades(self) -> None:
-        """Keep the ids of the last trades, some thousands; called after each message."""
-        if len(self.recent) >= BLOCK_IDS:
-            self.older.take(self.recent, self.newest)
-            self.recent = set()
-
-
-class MarketDecoder:
+class MarketDecoder(Following):
     """Turns the venue's frames into events.
 
     Guarantees: events in the order of the wire; a Gap in the place of whatever could not be used; receive times
@@ -216,192 +41,17 @@ class MarketDecoder:
         each_alone: bool = False,
         next_gap_id: Callable[[], int] | None = None,
     ) -> None:
+        super().__init__(next_gap_id)
         self._accept_any = accept_any
         self._each_alone = each_alone
         self._rubbish_after: tuple[str | None, int | None] | None = None
         """What the last Gap for a message of no topic spoke of, and when data had last come before it."""
-        self.next_gap_id = next_gap_id or count(1).__next__
-        self.topics: dict[str, Topic] = {}
-        self._prefixes: set[str] = set()
-        self._forgotten: dict[str, Topic] = {}
-        self.revenants: set[str] = set()
-        """Forgotten topics of which messages come all the same."""
-        self.doubts: list[tuple[str, int | None]] = []
-        """Symbols of which a topic fell silent and lost something, and the time of the last message before, ns."""
         self._control: list[Envelope] = []
-        self._resyncs: list[tuple[str, GapReason]] = []
-        self._restarts: list[str] = []
-        self._notes: list[tuple[str, str]] = []
-        self._pending_gap: tuple[GapReason, int | None] | None = None
-        self.time = 0
-        """Of the latest frame, ns."""
-        self.last_data_time: int | None = None
-        self.holes: list[Hole] | None = None
-        """Where Gaps that concern trades are put for repair; None: nobody repairs."""
-        self._trades_before: dict[str, LastTrade | None] = {}
-        self.counters: Counter[str] = Counter()
-        """By kind: duplicates, stale deltas, resyncs, restarts, and each kind of undecodable frame."""
-
-    # -- what the protocol tells us
-
-    def expect(self, topic: str) -> None:
-        """Follow a topic; its first message must be a snapshot where it has snapshots."""
-        if topic not in self.topics:
-            if known := self._forgotten.pop(topic, None):
-                known.reset()
-            self.topics[topic] = known or Topic(topic)
-            self._prefixes.add(self.topics[topic].prefix)
-
-    def forget(self, topic: str) -> None:
-        """Stop following a topic."""
-        if known := self.topics.pop(topic, None):
-            self._answered(known)
-            self._forgotten[topic] = known
-            if len(self._forgotten) > REMEMBERED:
-                del self._forgotten[next(iter(self._forgotten))]
-
-    def connection_lost(self, reason: GapReason) -> None:
-        """The connection is gone: a Gap for all topics goes in before the next event, if data had come at all."""
-        if self.last_data_time is not None and self._pending_gap is None:
-            self._pending_gap = (reason, self.last_data_time)
-            if self.holes is not None:
-                self._trades_before = self._last_trades(None)
-        for topic in self.topics.values():
-            topic.reset()
-
-    def note_silence(self, topic: str) -> None:
-        """A topic is being resubscribed because it fell silent; its next snapshot tells whether anything was lost."""
-        state = self.topics[topic]
-        state.silent_since = (state.last_update if state.depth else state.sequence, state.last_time)
-        state.awaiting = True
-        for other in self._family(state.symbol):
-            if not (other.depth or other.prefix == "tickers"):
-                other.doubt = (state.last_time,)
-
-    def _family(self, symbol: str) -> list[Topic]:
-        """The topics of a symbol."""
-        names = (f"{prefix}.{symbol}" for prefix in self._prefixes)
-        return [self.topics[name] for name in names if name in self.topics]
-
-    def tell_silence(self, topic: str, receive_time: int, since: int | None) -> list[Event]:
-        """The Gap of trades or liquidations that may have carried nothing after `since`; none where one has said so."""
-        state = self.topics[topic]
-        state.doubt = None
-        if state.told is not None and state.told > (since or 0):
-            return []
-        state.told = receive_time
-        return [self.make_gap(GapReason.SILENCE, topic, receive_time, first_time=since, last_time=receive_time)]
-
-    def _answered(self, state: Topic) -> None:
-        """A topic that was silent has shown what it lost: where none of its symbol is asked any more, nothing is in doubt."""
-        state.silent_since = None
-        family = self._family(state.symbol)
-        if all(other.silent_since is None for other in family):
-            for other in family:
-                other.doubt = None
-
-    def finish(self, receive_time: int) -> list[Event]:
-        """The end of the feed: the Gap of a connection that never came back, if any."""
-        return self._take_pending_gap(max(self.time, receive_time), None)
-
-    def make_gap(
-        self,
-        reason: GapReason,
-        topic: str | None,
-        receive_time: int,
-        *,
-        missed: int | None = None,
-        first_time: int | None = None,
-        last_time: int | None = None,
-        symbol: str | None = None,
-    ) -> Gap:
-        """A Gap with the next id; `topic` is the venue's full name, or None for all: of `symbol`, where that is given."""
-        self.time = receive_time = max(self.time, receive_time)
-        prefix, _, symbol = topic.rpartition(".") if topic else (None, "", symbol)
-        gap = Gap(
-            gap_id=self.next_gap_id(),
-            reason=reason,
-            topic=prefix or None,
-            symbol=symbol or None,
-            missed=missed,
-            first_time=first_time,
-            last_time=last_time,
-            receive_time=receive_time,
-        )
-        is_over = reason is not GapReason.REJECTED_TOPIC or last_time is not None
-        if self.holes is not None and is_over and prefix in (None, "publicTrade"):
-            before = self._trades_before if topic is None and symbol is None else {}
-            if before:
-                self._trades_before = {}
-            self.holes.append(Hole(gap, before or self._last_trades(symbol or None)))
-        return gap
-
-    def _last_trades(self, symbol: str | None) -> dict[str, LastTrade | None]:
-        return {
-            name: state.last_trade
-            for name, state in self.topics.items()
-            if state.prefix == "publicTrade" and symbol in (None, state.symbol)
-        }
-
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        """Whether a trade went out, as far as is remembered."""
-        state = self.topics.get(topic)
-        return state is not None and (trade_id in state.recent or trade_id in state.older)
-
-    def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
-        """Let a trade pass for known, should it still come over the stream."""
-        state = self.topics.get(topic)
-        if state is not None:
-            state.recent.add(trade_id)
-            state.newest = max(state.newest, event_time)
-
-    # -- what the protocol asks
-
-    @property
-    def has_pending_gap(self) -> bool:
-        """Whether a Gap goes in before the next event."""
-        return self._pending_gap is not None
 
     def take_control(self) -> list[Envelope]:
         """Answers and pongs seen since the last call."""
         taken, self._control = self._control, []
         return taken
-
-    def take_resyncs(self) -> list[tuple[str, GapReason]]:
-        """Topics that need a new subscription since the last call."""
-        taken, self._resyncs = self._resyncs, []
-        return taken
-
-    def take_restarts(self) -> list[str]:
-        """Symbols whose book restarted with u = 1 since the last call: their instrument may have changed."""
-        taken, self._restarts = self._restarts, []
-        return taken
-
-    def take_notes(self) -> list[tuple[str, str]]:
-        """(kind, sentence) worth a log line since the last call."""
-        taken, self._notes = self._notes, []
-        return taken
-
-    def note(self, kind: str, sentence: str) -> None:
-        """Add a sentence to what `take_notes` gives."""
-        self._notes.append((kind, sentence))
-
-    def is_awaiting(self, topic: str) -> bool:
-        """Whether a topic has not shown its first snapshot since it was (re)subscribed."""
-        state = self.topics.get(topic)
-        return state is not None and state.awaiting
-
-    def last_time(self, topic: str) -> int | None:
-        """Receive time of a topic's last message, ns; None before the first."""
-        state = self.topics.get(topic)
-        return state.last_time if state else None
-
-    def book(self, topic: str) -> tuple[int, set[int], set[int]] | None:
-        """(update id, prices of bids, prices of asks) of a book topic; None while it awaits a snapshot. Read only."""
-        state = self.topics.get(topic)
-        if state is None or not state.depth or state.awaiting or state.last_update is None:
-            return None
-        return state.last_update, state.sides.bids, state.sides.asks
 
     # -- frames
 
@@ -465,12 +115,6 @@ class MarketDecoder:
             symbol=symbol,
         )
         return [*before, gap]
-
-    def _take_pending_gap(self, receive_time: int, last_time: int | None) -> list[Event]:
-        if self._pending_gap is None:
-            return []
-        (reason, first), self._pending_gap = self._pending_gap, None
-        return [self.make_gap(reason, None, receive_time, first_time=first, last_time=last_time)]
 
     def _market(self, envelope: Envelope, topic: str, receive_time: int) -> list[Event]:
         state = self.topics.get(topic)

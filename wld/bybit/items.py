@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from wld.bybit.decoder import STRICT_DEPTH
+from wld.bybit.topics import STRICT_DEPTH
 from wld.events import BookDelta, BookSnapshot, Event, Liquidation, Ticker, Trade
 
 Prices = tuple[set[int], set[int]]

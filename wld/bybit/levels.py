@@ -9,7 +9,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import Sides
+from wld.bybit.topics import Sides
 
 
 class Levels(Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from wld.bybit.decoder import Hole
+from wld.bybit.following import Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import NS, Overlaps
 from wld.bybit.standing import TopicState, View

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import Topic
+from wld.bybit.topics import Topic
 from wld.units import ABSENT, INT64_MAX
 
 ODD_READS = 64

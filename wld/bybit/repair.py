@@ -18,8 +18,9 @@ from msgspec import structs
 
 from wld.bybit.backoff import Backoff, RequestGate
 from wld.bybit.complaints import Complaints
-from wld.bybit.decoder import Hole, LastTrade
+from wld.bybit.following import Hole
 from wld.bybit.rest import TRADES_LIMIT, BybitRest, RecentTrades
+from wld.bybit.topics import LastTrade
 from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
 from wld.events import Event, Repair, Trade

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from wld.bybit.decoder import LastTrade
 from wld.bybit.items import Item, kind_of, merge
+from wld.bybit.topics import LastTrade
 from wld.events import BookDelta, BookSnapshot, Event, GapReason
 
 Entry = tuple[Any, int, tuple[int | None, int], int, bool]

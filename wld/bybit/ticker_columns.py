@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import TickerPush, Topic
 from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER, TICKER_WIDE, parse_wide
 from wld.bybit.plain import ODD_READS, Again
+from wld.bybit.topics import TickerPush, Topic
 from wld.errors import UnitError
 from wld.events import TickDirection
 from wld.tables import DIRECTIONS, TICKER_NUMBERS, TICKER_PLACE, Columns

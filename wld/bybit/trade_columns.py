@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from wld.bybit.decimals import Ints
-from wld.bybit.decoder import Push, Topic
 from wld.bybit.messages import MAX_ID
 from wld.bybit.plain import Again, counts, times
+from wld.bybit.topics import Push, Topic
 from wld.bybit.trade_ids import BLOCK_IDS
 from wld.tables import BLOCK_TRADE, BUY, DIRECTION_SHIFT, DIRECTIONS, RPI, RPI_KNOWN, Columns
 
