@@ -18,9 +18,10 @@ import wld.bybit.columns
 from tests.bybit import frames
 from tests.bybit.frames import S
 from wld.batch import Batch
+from wld.bybit.levels import KnownLevels
 from wld.bybit.protocol import BybitProtocol
 from wld.bybit.subscriptions import topics_for
-from wld.bybit.topics import STRICT_DEPTH
+from wld.bybit.topics import MOST_GONE, STRICT_DEPTH, Sides
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.config import TOPICS
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, Ticker, Trade
@@ -529,3 +530,15 @@ def test_real_messages() -> None:
             assert len(pair.read(lines[i : i + size], (i + 1) * S)) == len(lines[i : i + size])
         assert all(batch.tables is not None and not batch.tables.rows for batch in pair.batches)
         assert pair.batches
+
+
+def test_removals_are_not_kept_for_a_cache_that_no_read_asks_any_more() -> None:
+    """Small reads go by rows: what they remove is told to the columns' cache only while that costs less than learning anew."""
+    sides, cells = Sides([(100, 1)], [(200, 1)]), KnownLevels()
+    cells._adopt(sides)
+    for price in range(101, 101 + 10 * MOST_GONE):
+        sides.apply(((price % 150, 1),), ())
+        sides.apply(((price % 150, 0),), ())
+        assert len(sides.gone) <= MOST_GONE + 1
+    assert sides.owner is None
+    assert sides.gone == []

@@ -1,15 +1,15 @@
-"""The memory of trade ids: nothing of the last 2,048 is forgotten, and it takes 8 bytes each."""
+"""The memory of trade ids: nothing of the last 2,048 is forgotten, and it takes the same from the first trade on."""
 
 from __future__ import annotations
 
-import sys
 import uuid
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wld.bybit.decoder import MarketDecoder
-from wld.bybit.trade_ids import BLOCK_IDS, REMEMBERED, OlderIds
+from wld.bybit.topics import PUSHES, Topic
+from wld.bybit.trade_ids import BLOCK_IDS, REMEMBERED, Hashes, OlderIds
 from wld.events import Trade
 
 MS = 1_000_000
@@ -42,16 +42,24 @@ def test_the_last_ids_are_known_and_the_first_are_forgotten(sizes: list[int]) ->
     older, every = OlderIds(), names(sum(sizes))
     start = 0
     for n, size in enumerate(sizes):
-        older.take(every[start : start + size], n)
+        older.hand_over(every[start : start + size], n)
         start += size
-    assert all(name in older for name in every[-REMEMBERED:])
-    assert len(older) <= REMEMBERED + max(sizes)
-    assert sum(name in older for name in every) == len(older)
+    assert [name for name in every if name in older] == every[-REMEMBERED:]
+    assert len(older) == min(REMEMBERED, len(every))
+
+
+def test_more_at_once_than_it_holds_leaves_the_latest() -> None:
+    older = Hashes(4)
+    older.take("abc")
+    older.take("defghij")
+    assert [name for name in "abcdefghij" if name in older] == ["g", "h", "i", "j"]
+    older.add("k")
+    assert [name for name in "abcdefghijk" if name in older] == ["h", "i", "j", "k"]
 
 
 def test_only_what_is_as_old_is_looked_for() -> None:
     older = OlderIds()
-    older.take(names(3), until=50)
+    older.hand_over(names(3), until=50)
     assert older.meets(names(1), since=50)
     assert not older.meets(names(1), since=51)
     assert not older.meets(["another"], since=0)
@@ -79,8 +87,21 @@ def test_a_backfilled_trade_is_known_though_the_stream_is_behind_it() -> None:
     assert market.knows_trade("publicTrade.WLDUSDT", backfilled[-1])
 
 
-def test_it_takes_eight_bytes_an_id() -> None:
-    older = OlderIds()
-    for n in range(20):
-        older.take(names(BLOCK_IDS), n)
-    assert sum(sys.getsizeof(block) for block in older._blocks) < (REMEMBERED + BLOCK_IDS) * 9
+def test_what_is_remembered_takes_the_same_before_the_first_trade_and_after_thousands() -> None:
+    market = decoder()
+    topic = market.topics["publicTrade.WLDUSDT"]
+    assert topic.older.nbytes == REMEMBERED * 8
+    for n in range(60):
+        trades(market, names(6_000)[100 * n : 100 * n + 100], 1000 + n)
+        assert len(topic.recent) < BLOCK_IDS
+    assert (topic.older.nbytes, len(topic.older)) == (REMEMBERED * 8, REMEMBERED)
+
+
+def test_only_topics_that_have_them_set_room_aside() -> None:
+    room = {name: (Topic(name).older.nbytes, Topic(name).pushes.nbytes) for name in (
+        "publicTrade.X", "allLiquidation.X", "orderbook.50.X", "tickers.X",
+    )}  # fmt: skip
+    assert room == {
+        "publicTrade.X": (8 * REMEMBERED, 0), "allLiquidation.X": (0, 8 * PUSHES), "orderbook.50.X": (0, 0),
+        "tickers.X": (0, 0),
+    }  # fmt: skip

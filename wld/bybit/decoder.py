@@ -185,7 +185,7 @@ class MarketDecoder(Following):
                 if trade_id in recent or state.older.meets((trade_id,), event_time):
                     self.counters["duplicate_trade"] += 1
                     continue
-                recent.add(trade_id)
+                recent[trade_id] = None
                 state.last_trade = (trade_id, event_time)
                 if event_time > state.newest:
                     state.newest = event_time
@@ -201,10 +201,11 @@ class MarketDecoder(Following):
         content = tuple(
             (e.event_time // 1_000_000, e.position_side is PositionSide.LONG, e.size, e.bankruptcy_price) for e in items
         )
-        if (envelope.ts, content) in state.pushes:
+        push = envelope.ts, content
+        if push in state.pushes:
             self.counters["duplicate_liquidation"] += len(items)
             return True
-        state.pushes.append((envelope.ts, content))
+        state.pushes.add(push)
         return False
 
     def _book(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:

@@ -159,7 +159,7 @@ class Following:
         """Let a trade pass for known, should it still come over the stream."""
         state = self.topics.get(topic)
         if state is not None:
-            state.recent.add(trade_id)
+            state.recent[trade_id] = None
             state.newest = max(state.newest, event_time)
 
     def _take_pending_gap(self, receive_time: int, last_time: int | None) -> list[Event]:

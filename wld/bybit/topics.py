@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from wld.bybit.trade_ids import BLOCK_IDS, OlderIds
+from wld.bybit.trade_ids import BLOCK_IDS, REMEMBERED, Hashes, OlderIds
 from wld.events import GapReason, Level
 from wld.tables import DIRECTIONS, TICKER_NUMBERS
 from wld.units import ABSENT
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
-STRICT_DEPTH = 50
-"""From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
 PUSHES = 64
 """Liquidation messages remembered per topic: one that comes again, to the byte, was delivered twice. Its items may
 repeat each other within a message, and from one push time to another."""
+MOST_GONE = 100
+"""Removals remembered for the caches; to learn a book of 50 levels a side anew costs no more."""
 NO_BID, NO_ASK = -1, 1 << 63
 """Best prices of a side that is empty."""
 
@@ -54,8 +53,8 @@ class Sides:
 
     def apply(self, bids: tuple[Level, ...], asks: tuple[Level, ...]) -> None:
         """Take in a delta."""
-        if len(self.gone) > 1000:
-            self.owner = None
+        if len(self.gone) > MOST_GONE:
+            self.owner, self.gone = None, []
         for price, size in bids:
             if size:
                 self.bids.add(price)
@@ -127,9 +126,10 @@ class Topic:
         self.place = -1
         """The symbol's place in the table of symbols of `wld.bybit.columns`; -1: not yet there."""
         self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
-        self.recent: set[str] = set()
-        """Ids of the latest trades, to drop what is delivered twice."""
-        self.older = OlderIds()
+        self.recent: dict[str, None] = {}
+        """Ids of the latest trades, oldest first, to drop what is delivered twice."""
+        is_trade, has_snapshots = head == "publicTrade", bool(self.depth) or head == "tickers"
+        self.older = OlderIds(REMEMBERED if is_trade else 0)
         self.reset()
         self.newest = -1
         """The latest event time of a trade, ns."""
@@ -137,7 +137,7 @@ class Topic:
         self.last_time: int | None = None
         self.told: int | None = None
         """When a Gap last said that this topic may have carried nothing for a while, ns."""
-        self.pushes: deque[Push] = deque(maxlen=PUSHES)
+        self.pushes = Hashes(0 if is_trade or has_snapshots else PUSHES)
 
     def reset(self) -> None:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
@@ -176,5 +176,5 @@ class Topic:
     def forget_old_trades(self) -> None:
         """Keep the ids of the last trades, some thousands; called after each message."""
         if len(self.recent) >= BLOCK_IDS:
-            self.older.take(self.recent, self.newest)
-            self.recent = set()
+            self.older.hand_over(self.recent, self.newest)
+            self.recent = {}

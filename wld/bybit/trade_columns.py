@@ -128,7 +128,7 @@ class Trades(_Items):
         for topic, start, end in self._runs:
             topic.awaiting, topic.last_time = False, now
             if end - start == 1 and len(topic.recent) < BLOCK_IDS - 1:
-                topic.recent.add(ids[start])
+                topic.recent[ids[start]] = None
                 topic.last_trade = last = ids[start], trade_times[start] * 1_000_000
                 topic.newest = max(topic.newest, last[1])
                 continue
@@ -137,7 +137,7 @@ class Trades(_Items):
             while start < end:  # ids are handed over behind the message that makes them many
                 full = bisect_left(ends, start + max(1, BLOCK_IDS - len(topic.recent)))
                 stop = min(ends[full], end) if full < len(ends) else end
-                topic.recent.update(ids[start:stop])
+                topic.recent.update(dict.fromkeys(ids[start:stop]))
                 topic.newest = max(topic.newest, max(trade_times[start:stop]) * 1_000_000)
                 topic.forget_old_trades()
                 start = stop
@@ -145,7 +145,9 @@ class Trades(_Items):
 
 def _has_met(topic: Topic, ids: Sequence[str], trade_times: Sequence[int]) -> bool:
     """Whether any of these trades came before."""
-    return not topic.recent.isdisjoint(ids) or (bool(ids) and topic.older.meets(ids, min(trade_times) * 1_000_000))
+    return not topic.recent.keys().isdisjoint(ids) or (
+        bool(ids) and topic.older.meets(ids, min(trade_times) * 1_000_000)
+    )
 
 
 def _is_odd(topic: Topic, items: Sequence[Any]) -> bool:
@@ -168,7 +170,7 @@ class Liquidations(_Items):
 
     def __init__(self, messages: Sequence[Any], topics: Sequence[Topic]) -> None:
         super().__init__(messages, topics)
-        self._pushes: dict[Topic, list[Push]] = {}
+        self._pushes: dict[Topic, dict[Push, None]] = {}
 
     def odd(self) -> set[Topic]:
         """Topics with an item that is not to be taken as it is."""
@@ -194,19 +196,14 @@ class Liquidations(_Items):
 
     def _note(self, items: list[tuple[int, bool, int, int]]) -> None:
         odd: set[Topic] = set()
-        times_of: dict[Topic, set[int]] = {}
         for message, topic, start, end in zip(self.messages, self._topics, (0, *self._ends), self._ends, strict=False):
             if message.ts is None or start == end:
                 continue
             push = (message.ts, tuple(items[start:end]))
-            pushes = self._pushes.setdefault(topic, [])
-            push_times = times_of.get(topic)
-            if push_times is None:
-                push_times = times_of[topic] = {time for time, _ in topic.pushes}
-            if message.ts in push_times and (push in topic.pushes or push in pushes):
+            pushes = self._pushes.setdefault(topic, {})
+            if push in pushes or push in topic.pushes:
                 odd.add(topic)
-            push_times.add(message.ts)
-            pushes.append(push)
+            pushes[push] = None
         if odd:
             raise Again(odd)
 
@@ -215,4 +212,4 @@ class Liquidations(_Items):
         for topic in self._topics:
             topic.awaiting, topic.last_time = False, now
         for topic, pushes in self._pushes.items():
-            topic.pushes.extend(pushes)
+            topic.pushes.take(pushes)

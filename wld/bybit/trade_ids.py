@@ -1,62 +1,88 @@
-"""Owns the memory of trade ids that went out long ago: small, whatever the number of symbols. Pure.
+"""Owns the memory of what went out long ago, by name: small, and the same from the first on. Pure.
 
-A trade's id (36 characters) takes 160 bytes in a set. The latest of a topic are kept in one, by whoever uses this; older
-ones are here as hashes of 64 bits, in sorted blocks. What is asked for is nearly always newer than all of them, and that
-one comparison answers it.
+A trade's id (36 characters) takes 100 bytes in a dictionary. The latest of a topic are kept in one, by whoever uses
+this; older ones are here as hashes of 64 bits, in a ring. What is asked for is nearly always newer than all of them, and
+that one comparison answers it.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 
 import numpy as np
 
-BLOCK_IDS = 300
-"""Handed over together: as many as a set of 512 places takes (CPython lets three fifths be used)."""
+BLOCK_IDS = 85
+"""Handed over together: as many as a dictionary of 128 places takes (CPython lets two thirds be used)."""
 REMEMBERED = 2_048
-"""At least so many are remembered: two messages of the largest size, twice what REST lists."""
+"""So many are remembered: two messages of the largest size, twice what REST lists."""
+_NONE = -1
+"""The hash of nothing in CPython."""
 
 
-class OlderIds:
-    """Ids of trades, the latest `REMEMBERED` of those handed over and at most a block more; 8 bytes each.
+class Hashes:
+    """The latest so many of what was taken in, 8 bytes each, and all of those bytes from the start.
 
-    Two ids with the same hash would be taken for one: among so many, one in 10^16.
+    Two with the same hash would be taken for one: among 2,048, one in 10^16.
     """
 
-    __slots__ = ("_blocks", "_size", "until")
+    __slots__ = ("_hashes", "_next")
 
-    def __init__(self) -> None:
-        self._blocks: deque[array[int]] = deque()
-        self._size = 0
+    def __init__(self, size: int) -> None:
+        self._hashes = np.full(size, _NONE, np.int64)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._hashes != _NONE))
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes, and ever will."""
+        return self._hashes.nbytes
+
+    def add(self, name: Hashable) -> None:
+        """Remember one, and forget the oldest."""
+        self._hashes[self._next] = hash(name)
+        self._next = (self._next + 1) % len(self._hashes)
+
+    def take(self, names: Collection[Hashable]) -> None:
+        """Remember these, oldest first, and forget as many."""
+        size = len(self._hashes)
+        new = np.fromiter(map(hash, names), np.int64, len(names))[-size:]
+        end = self._next + len(new)
+        self._hashes[self._next : end] = new[: size - self._next]
+        if end >= size:
+            end -= size
+            self._hashes[:end] = new[len(new) - end :]
+        self._next = end
+
+    def __contains__(self, name: Hashable) -> bool:
+        return bool((self._hashes == hash(name)).any())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hashes) and bool((self._hashes == other._hashes).all())
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class OlderIds(Hashes):
+    """Ids of trades, the latest `REMEMBERED` of those handed over."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        super().__init__(size)
         self.until = -1
         """No trade here is newer: event time, ns."""
 
-    def __len__(self) -> int:
-        return self._size
-
-    def take(self, ids: Collection[str], until: int) -> None:
-        """Remember ids of trades that are not newer than `until`."""
+    def hand_over(self, ids: Collection[str], until: int) -> None:
+        """Remember ids of trades, oldest first, that are not newer than `until`."""
         self.until = max(self.until, until)
-        block = array("q", map(hash, ids))
-        np.frombuffer(block, np.int64).sort()
-        self._blocks.append(block)
-        self._size += len(ids)
-        while self._size - len(self._blocks[0]) >= REMEMBERED:
-            self._size -= len(self._blocks.popleft())
+        self.take(ids)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, OlderIds) and (self.until, self._blocks) == (other.until, other._blocks)
+        return isinstance(other, OlderIds) and self.until == other.until and super().__eq__(other)
 
-    def __contains__(self, trade_id: str) -> bool:
-        name = hash(trade_id)
-        for block in self._blocks:
-            place = bisect_left(block, name)
-            if place < len(block) and block[place] == name:
-                return True
-        return False
+    __hash__ = None
 
     def meets(self, ids: Iterable[str], since: int) -> bool:
         """Whether any of these is here; none of them is a trade older than `since` (event time, ns)."""
