@@ -70,6 +70,9 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the authorities to trust instead of the system's, for private endpoints; TLS is always verified."""
     repair: bool = True
     """Fetch the trades that a Gap cost from REST, as far back as the venue's last 1,000 go."""
+    audit: float = 60.0
+    """Seconds between two comparisons of a symbol's trades with those that REST lists, with `repair`: what no line brought
+    becomes a Gap, and is fetched. At least as many seconds as symbols are followed, and soon after any loss; 0: never."""
     connection_hold: float = 10.0
     """Seconds that a line ahead waits for one behind before what is between becomes a Gap."""
     ping_interval: float = 20.0
@@ -445,6 +448,8 @@ def _check(config: Config) -> None:
     ):  # fmt: skip
         if not 0 < getattr(source, key) < math.inf:
             refuse(f"source.{key}", "a number above 0", getattr(source, key))
+    if not 0 <= source.audit < math.inf:
+        refuse("source.audit", "seconds, or 0 for never", source.audit)
     if source.speed is not None:
         try:
             parse_speed(source.speed)

@@ -282,7 +282,7 @@ def pong(ping: str) -> str:
 
 
 def paused(protocol: BybitProtocol, at: float) -> list[str]:
-    protocol.look_for_pause(int(at * S))
+    protocol.look_for_pause(int(at * S), protocol.decoder.last_data_time)
     return protocol.tick(int(at * S))
 
 

@@ -24,6 +24,7 @@ from wld.bybit.items import differ, items_of, sent_time, topic_of
 from wld.bybit.merging import TAIL, Merging
 from wld.bybit.overlap import NS
 from wld.bybit.standing import LineState, TopicState, View
+from wld.bybit.topics import LastTrade
 from wld.events import Event, Gap, GapReason
 
 HOLD_S = 10.0
@@ -550,3 +551,32 @@ class Arbiter(Merging):
         state = self._topics.get(topic)
         if state is not None:
             self._remember_extra(state, trade_id)
+
+    # -- what the audit of trades asks
+
+    def last_trade(self, topic: str) -> LastTrade | None:
+        """The trade that went out last."""
+        state = self._topics.get(topic)
+        return state.last_trade if state else None
+
+    def last_time(self, topic: str) -> int | None:
+        """When something last went out on a topic, ns."""
+        state = self._topics.get(topic)
+        return state.last_time if state else None
+
+    def received(self, topic: str, trade_id: str) -> int | None:
+        """When a trade went out, ns; None: it is not among the latest, or came late."""
+        state = self._topics.get(topic)
+        place = state.log.places.get(trade_id) if state else None
+        return state.log.at(place)[3] if state and place is not None else None
+
+    def forgotten(self, topic: str) -> int:
+        """No trade that went out and is not remembered any more is newer: event time, ns."""
+        log = self._topics[topic].log if topic in self._topics else None
+        return log.at(log.base)[2][1] if log is not None and log.base and not log.is_empty else -1
+
+    def is_unsettled(self, topic: str) -> bool:
+        """Whether a Gap of the topic may be about to be told, or a line holds what has not gone out."""
+        state = self._topics.get(topic)
+        is_held = state is not None and any(view.held for view in state.views.values())
+        return state is None or self._lost is not None or state.hole is not None or is_held

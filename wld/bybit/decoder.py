@@ -185,7 +185,7 @@ class MarketDecoder(Following):
                 if trade_id in recent or state.older.meets((trade_id,), event_time):
                     self.counters["duplicate_trade"] += 1
                     continue
-                recent[trade_id] = None
+                recent[trade_id] = receive_time
                 state.last_trade = (trade_id, event_time)
                 if event_time > state.newest:
                     state.newest = event_time

@@ -5,7 +5,7 @@ Does not own what comes of them (`wld.bybit.decoder`), nor why a topic is asked 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from wld.events import Event, Gap, GapReason
 
 REMEMBERED = 4_096
 """Topics no longer followed that are remembered: the trades that went out on them, should they be followed again."""
+SIGNS = 1_000
+"""Gaps of books that nobody has taken yet are remembered, so many."""
 
 
 class Hole(NamedTuple):
@@ -46,6 +48,8 @@ class Following:
         self.holes: list[Hole] | None = None
         """Where Gaps that concern trades are put for repair; None: nobody repairs."""
         self._trades_before: dict[str, LastTrade | None] = {}
+        self.signs: deque[Gap] = deque(maxlen=SIGNS)
+        """Gaps of books, until somebody takes them."""
         self.counters: Counter[str] = Counter()
         """By kind: duplicates, stale deltas, resyncs, restarts, and each kind of undecodable frame."""
 
@@ -72,7 +76,7 @@ class Following:
         if self.last_data_time is not None and self._pending_gap is None:
             self._pending_gap = (reason, self.last_data_time)
             if self.holes is not None:
-                self._trades_before = self._last_trades(None)
+                self._trades_before = self.last_trades(None)
         for topic in self.topics.values():
             topic.reset()
 
@@ -140,10 +144,13 @@ class Following:
             before = self._trades_before if topic is None and symbol is None else {}
             if before:
                 self._trades_before = {}
-            self.holes.append(Hole(gap, before or self._last_trades(symbol or None)))
+            self.holes.append(Hole(gap, before or self.last_trades(symbol or None)))
+        if prefix and prefix.startswith("orderbook."):
+            self.signs.append(gap)
         return gap
 
-    def _last_trades(self, symbol: str | None) -> dict[str, LastTrade | None]:
+    def last_trades(self, symbol: str | None = None) -> dict[str, LastTrade | None]:
+        """The trade that came last, by topic: of a symbol, or of all."""
         return {
             name: state.last_trade
             for name, state in self.topics.items()
@@ -159,8 +166,30 @@ class Following:
         """Let a trade pass for known, should it still come over the stream."""
         state = self.topics.get(topic)
         if state is not None:
-            state.recent[trade_id] = None
+            state.recent[trade_id] = self.time
             state.newest = max(state.newest, event_time)
+
+    # -- what the audit of trades asks
+
+    def last_trade(self, topic: str) -> LastTrade | None:
+        """The trade that came last."""
+        state = self.topics.get(topic)
+        return state.last_trade if state else None
+
+    def received(self, topic: str, trade_id: str) -> int | None:
+        """When a trade came, ns; None: it is not among the latest."""
+        state = self.topics.get(topic)
+        return state.recent.get(trade_id) if state else None
+
+    def forgotten(self, topic: str) -> int:
+        """No trade that went out and is not remembered any more is newer: event time, ns."""
+        state = self.topics.get(topic)
+        return state.older.forgotten if state else -1
+
+    def is_unsettled(self, topic: str) -> bool:
+        """Whether a Gap of the topic may be about to be told."""
+        state = self.topics.get(topic)
+        return state is None or self._pending_gap is not None or state.doubt is not None
 
     def _take_pending_gap(self, receive_time: int, last_time: int | None) -> list[Event]:
         if self._pending_gap is None:

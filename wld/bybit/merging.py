@@ -6,16 +6,17 @@ Does not own which lines there are, nor what the loss of one means (`wld.bybit.a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import structs
 
-from wld.bybit.following import Hole
+from wld.bybit.following import SIGNS, Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import NS, Overlaps
 from wld.bybit.standing import TopicState, View
+from wld.bybit.topics import LastTrade
 from wld.events import Event, Gap, GapReason, Trade
 
 HELD_ITEMS = 20_000
@@ -52,6 +53,8 @@ class Merging(Overlaps, ABC):
         """Told last, and nothing since."""
         self.holes: list[Hole] | None = None
         """Where Gaps that concern trades are put for repair; None: nobody repairs."""
+        self.signs: deque[Gap] = deque(maxlen=SIGNS)
+        """Gaps of books, until somebody takes them."""
         self.counters: Counter[str] = Counter()
         """`duplicate`, `late`, `released`, `divergence_content`, `divergence_alone`, `divergence_book`."""
 
@@ -484,10 +487,15 @@ class Merging(Overlaps, ABC):
         )
         if not is_open:
             self._note_hole(gap)
+        if prefix and prefix.startswith("orderbook."):
+            self.signs.append(gap)
         return gap
 
     def _note_hole(self, gap: Gap) -> None:
         if self.holes is None or gap.topic not in (None, "publicTrade"):
             return
-        trades = [t for t in self._topics.values() if t.kind == "trade" and gap.symbol in (None, t.symbol)]
-        self.holes.append(Hole(gap, {topic.name: topic.last_trade for topic in trades}))
+        self.holes.append(Hole(gap, self.last_trades(gap.symbol)))
+
+    def last_trades(self, symbol: str | None = None) -> dict[str, LastTrade | None]:
+        """The trade that went out last, by topic: of a symbol, or of all."""
+        return {t.name: t.last_trade for t in self._topics.values() if t.kind == "trade" and symbol in (None, t.symbol)}

@@ -46,7 +46,7 @@ class BybitProtocol(Subscriptions):
         self._answered_ping = 0
         """When the latest ping left that was answered on this connection, ns."""
         self._pause_s = self.config.silence_timeout / PAUSE
-        self._paused = 0
+        self.paused = 0
         """When a pause was last asked about, ns."""
         self._quiet_from = 0
         self.is_urgent = False
@@ -204,17 +204,22 @@ class BybitProtocol(Subscriptions):
                 self._look_for_silence(topic, state, now)
         return self._take_out()
 
-    def look_for_pause(self, now: int) -> None:
+    @property
+    def answered_ping(self) -> int:
+        """When the latest ping left that was answered on this connection, ns."""
+        return self._answered_ping
+
+    def look_for_pause(self, now: int, last: int | None) -> None:
         """Ask with the next tick where nothing comes on the whole connection but a pong, ahead of which all that was on its way
         would have come.
 
         A quiet market looks so, and a venue that is mute. If it is, trades could be back before a topic's silence is seen.
+        `last` is when data last came here, or on any connection that carries the same topics.
         """
-        last = self.decoder.last_data_time
         if last is None or not self.has_data:
             return
         since = max(last, self._quiet_from)
-        if now - self._paused > int(PAUSED_S * NS):
+        if now - self.paused > int(PAUSED_S * NS):
             self._pause_s = self.config.silence_timeout / PAUSE
         if now - since < int(self._pause_s * NS):
             return
@@ -223,7 +228,7 @@ class BybitProtocol(Subscriptions):
             return
         asked = [topic for topic, state in self._topics.items() if self._can_be_asked(topic, state)]
         if asked:
-            self._paused = now
+            self.paused = now
             self._pause_s = min(QUIET_MAX_S, self._pause_s * 2)
         for start in range(0, len(asked), self.config.subscribe_batch):
             self._ask(asked[start : start + self.config.subscribe_batch], now)

@@ -38,6 +38,15 @@ class RecentTrades(NamedTuple):
     """Entries left out."""
 
 
+class TradeList(NamedTuple):
+    """The same, as it came."""
+
+    items: list[Any]
+    """Newest first."""
+    time: int | None
+    """The venue's clock when it answered, ns."""
+
+
 class BybitRest:
     """Calls on one base URL. Every method raises `RetryableSourceError` naming the call that failed.
 
@@ -117,14 +126,19 @@ class BybitRest:
 
     async def recent_trades(self, symbol: str, receive_time: int) -> RecentTrades:
         """The last trades of a symbol, at most `TRADES_LIMIT`."""
-        result = await self.get("/v5/market/recent-trade", category=_CATEGORY, symbol=symbol, limit=TRADES_LIMIT)
-        items = result.get("list")
-        if not isinstance(items, list):
-            raise RetryableSourceError("GET /v5/market/recent-trade: no list")
-        listed = items[:TRADES_LIMIT]
+        listed = (await self.listed_trades(symbol)).items
         read = (to_trade(item, symbol, receive_time) for item in listed if isinstance(item, dict))
         trades = [trade for trade in read if trade is not None]
         return RecentTrades(trades, len(listed) - len(trades))
+
+    async def listed_trades(self, symbol: str, limit: int = TRADES_LIMIT) -> TradeList:
+        """The last trades of a symbol as the venue lists them, at most `limit`."""
+        result = await self.get("/v5/market/recent-trade", category=_CATEGORY, symbol=symbol, limit=limit)
+        items = result.get("list")
+        if not isinstance(items, list):
+            raise RetryableSourceError("GET /v5/market/recent-trade: no list")
+        time = result["_time"]
+        return TradeList(items[:limit], ms_to_ns(time) if isinstance(time, int) and 0 < time < 1 << 43 else None)
 
     async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
         """Instruments with their margin tiers: of the given symbols, or all perpetuals and futures listed.

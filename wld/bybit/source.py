@@ -15,9 +15,12 @@ import trio
 from msgspec import structs
 
 from wld.bybit.arbitration import Arbiter
+from wld.bybit.auditor import Auditor
 from wld.bybit.backoff import Backoff, ConnectionBudget, RequestGate
 from wld.bybit.complaints import Complaints
 from wld.bybit.decoder import MarketDecoder
+from wld.bybit.following import Hole
+from wld.bybit.mutes import Mutes
 from wld.bybit.protocol import BybitProtocol
 from wld.bybit.repair import Repairer
 from wld.bybit.rest import MAINNET, TESTNET, open_rest
@@ -27,7 +30,7 @@ from wld.bybit.trust import ssl_context
 from wld.clock import ReceiveClock
 from wld.config import DEFAULT_SYMBOLS, SourceConfig
 from wld.errors import FatalSourceError, RetryableSourceError
-from wld.events import Event, GapReason, Instrument
+from wld.events import Event, Gap, GapReason, Instrument
 from wld.ring import Publisher
 from wld.shards import parse_shard, shard_symbols
 
@@ -96,6 +99,7 @@ class BybitSource:
         self._complaints = Complaints(log)
         self._gate = RequestGate()
         self._repairer: Repairer | None = None
+        self._auditor: Auditor | None = None
         self.statistics = SourceStatistics()
 
     @property
@@ -112,14 +116,21 @@ class BybitSource:
         try:
             async with trio.open_nursery() as nursery:
                 if self._config.repair:
-                    self._repairer = Repairer(
-                        partial(open_rest, self._rest_url, self._gate, self._trust),
-                        self._gate,
-                        self._clock,
-                        ring.publish,
-                        luck=self._luck,
-                    )
+                    open_api = partial(open_rest, self._rest_url, self._gate, self._trust)
+                    self._repairer = Repairer(open_api, self._gate, self._clock, ring.publish, luck=self._luck)
                     nursery.start_soon(self._repairer.run)
+                    if self._config.audit and "publicTrade" in self._config.topics:
+                        self._auditor = Auditor(
+                            open_api,
+                            self._gate,
+                            self._clock,
+                            ring.publish,
+                            lambda: self._groups,
+                            interval_s=self._config.audit,
+                            next_gap_id=self._gap_ids.__next__,
+                            luck=self._luck,
+                        )
+                        nursery.start_soon(self._auditor.run)
                 if self._all:
                     symbols = await self._list_symbols(ring)
                 for group in split_topics(topics_for(symbols, self._config.topics, self._config.depth)):
@@ -146,7 +157,8 @@ class BybitSource:
         trouble |= decoded  # a decoder's kind is noted as well: once is enough
         lines = [line for group in self._groups for line in group.lines]
         up = {"lines": sum(line.is_open for line in lines)} if self._config.connections > 1 else {}
-        return {"connects": self.statistics.connects, "messages": self.statistics.messages, **up, **trouble}
+        audit = self._auditor.figures() if self._auditor is not None else {}
+        return {"connects": self.statistics.connects, "messages": self.statistics.messages, **up, **audit, **trouble}
 
     def _start_group(self, nursery: trio.Nursery, topics: list[str], ring: Publisher) -> None:
         group = _Group(self, topics, ring)
@@ -279,6 +291,7 @@ class _Group:
             self.arbiter.holes = [] if config.repair else None
         self.lines = [_Line(source, topics, self) for _ in range(config.connections)]
         self._numbers = count(1)
+        self.mutes = Mutes()
 
     @property
     def topics(self) -> list[str]:
@@ -368,12 +381,71 @@ class _Group:
         for line in self.lines:
             line.protocol.clock_set(forward, self._source._clock.now())
 
+    @property
+    def memory(self) -> Arbiter | MarketDecoder:
+        """What went out."""
+        return self.arbiter or self.lines[0].protocol.decoder
+
+    @property
+    def last_data_time(self) -> int | None:
+        """When data last came on any of the lines, ns."""
+        return max((line.protocol.decoder.last_data_time or 0 for line in self.lines), default=0) or None
+
     def repair(self) -> None:
-        """Hand on the holes that are worth asking REST for."""
-        memory: Arbiter | MarketDecoder = self.arbiter or self.lines[0].protocol.decoder
-        if memory.holes and self._source._repairer is not None:
-            self._source._repairer.add(memory.holes, memory)
+        """Hand on the holes that are worth asking REST for; of books, look whether what was lost is more than they tell."""
+        memory = self.memory
+        while memory.signs:
+            self._look_for_mute(memory.signs.popleft())
+        if memory.holes:
+            self._repair(memory.holes)
             memory.holes = []
+
+    def _repair(self, holes: list[Hole]) -> None:
+        if self._source._repairer is not None:
+            self._source._repairer.add(holes, self.memory)
+        if self._source._auditor is not None:
+            for hole in holes:
+                self._source._auditor.note(hole)
+
+    def note_read(self, now: int) -> None:
+        """Something has come on a line and is about to be taken in."""
+        last = self.last_data_time
+        if last is not None:
+            self.mutes.note(last, now, self.memory.last_trades)
+
+    def _look_for_mute(self, gap: Gap) -> None:
+        """Tell that all topics carried nothing, where a book's Gap shows it and nobody has asked about that pause."""
+        if self._source._auditor is not None and gap.symbol is not None:
+            self._source._auditor.suspect(self, gap.symbol)
+        mute = self.mutes.told_by(gap)
+        if mute is None or any(line.protocol.paused > mute.first_time for line in self.lines):
+            return
+        told = Gap(
+            self._source._gap_ids.__next__(), GapReason.SILENCE,
+            first_time=mute.first_time, last_time=mute.last_time, receive_time=self._source._clock.now(),
+        )  # fmt: skip
+        self._ring.publish([told])
+        self._repair([Hole(told, mute.last_trades)])
+
+    def is_asker(self, line: _Line) -> bool:
+        """Whether it is this line that asks what was lost in a pause of them all: the others go on meanwhile."""
+        return line is next((one for one in self.lines if one.is_open and one.protocol.has_data), None)
+
+    # -- as an audit sees it
+
+    def trade_topics(self) -> list[str]:
+        """Topics of trades that are subscribed on an open line."""
+        open_lines = (line for line in self.lines if line.is_open)
+        return list(dict.fromkeys(t for line in open_lines for t in line.protocol.confirmed("publicTrade.")))
+
+    def probe(self) -> None:
+        """Ping on every open line soon."""
+        for line in self.lines:
+            line.protocol.probe()
+
+    def answered(self) -> int:
+        """When the latest ping left that was answered, on the open line for which that is longest ago, ns; 0: none is open."""
+        return min((line.protocol.answered_ping for line in self.lines if line.is_open), default=0)
 
     def finish(self, now: int) -> list[Event]:
         """The end of the feed."""
@@ -489,6 +561,7 @@ class _Line:
             receive_time = source._clock.now()
             self._last_frame = trio.current_time()
             source.statistics.messages += len(frames)
+            self._group.note_read(receive_time)
             arbiter = self._group.arbiter
             if arbiter is None:
                 ring.publish(self.protocol.receive_read(frames, receive_time))
@@ -531,8 +604,8 @@ class _Line:
             await trio.sleep(interval)
             self._check_alive()
             now = self._source._clock.now()
-            if self._group.arbiter is None:  # several lines show each other what they lack
-                self.protocol.look_for_pause(now)
+            if self._group.is_asker(self):
+                self.protocol.look_for_pause(now, self._group.last_data_time)
             await self._send(self.protocol.tick(now))
             self._note_protocol()
 

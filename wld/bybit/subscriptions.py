@@ -164,6 +164,10 @@ class Subscriptions:
         """Topics that the venue refused on this connection, with its words."""
         return {topic: refusal.text for topic, refusal in self._rejected.items()}
 
+    def confirmed(self, prefix: str) -> list[str]:
+        """Topics of a kind that the venue has confirmed on this connection."""
+        return [t for t, state in self._topics.items() if state.confirmed and t.startswith(prefix)]
+
     def _add(self, topic: str) -> None:
         self._topics[topic] = Subscription(topic, self.config.silence_timeout)
         self.decoder.expect(topic)

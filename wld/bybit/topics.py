@@ -126,7 +126,7 @@ class Topic:
         self.place = -1
         """The symbol's place in the table of symbols of `wld.bybit.columns`; -1: not yet there."""
         self.depth = int(head.partition(".")[2]) if head.startswith("orderbook.") else 0
-        self.recent: dict[str, None] = {}
+        self.recent: dict[str, int] = {}
         """Ids of the latest trades, oldest first, to drop what is delivered twice."""
         is_trade, has_snapshots = head == "publicTrade", bool(self.depth) or head == "tickers"
         self.older = OlderIds(REMEMBERED if is_trade else 0)

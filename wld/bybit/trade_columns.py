@@ -128,7 +128,7 @@ class Trades(_Items):
         for topic, start, end in self._runs:
             topic.awaiting, topic.last_time = False, now
             if end - start == 1 and len(topic.recent) < BLOCK_IDS - 1:
-                topic.recent[ids[start]] = None
+                topic.recent[ids[start]] = now
                 topic.last_trade = last = ids[start], trade_times[start] * 1_000_000
                 topic.newest = max(topic.newest, last[1])
                 continue
@@ -137,7 +137,7 @@ class Trades(_Items):
             while start < end:  # ids are handed over behind the message that makes them many
                 full = bisect_left(ends, start + max(1, BLOCK_IDS - len(topic.recent)))
                 stop = min(ends[full], end) if full < len(ends) else end
-                topic.recent.update(dict.fromkeys(ids[start:stop]))
+                topic.recent.update(dict.fromkeys(ids[start:stop], now))
                 topic.newest = max(topic.newest, max(trade_times[start:stop]) * 1_000_000)
                 topic.forget_old_trades()
                 start = stop

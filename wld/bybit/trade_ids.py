@@ -7,6 +7,7 @@ that one comparison answers it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Hashable, Iterable
 
 import numpy as np
@@ -15,6 +16,8 @@ BLOCK_IDS = 85
 """Handed over together: as many as a dictionary of 128 places takes (CPython lets two thirds be used)."""
 REMEMBERED = 2_048
 """So many are remembered: two messages of the largest size, twice what REST lists."""
+PART_IDS = 64
+"""A ring knows of so many side by side how new the newest is."""
 _NONE = -1
 """The hash of nothing in CPython."""
 
@@ -67,16 +70,27 @@ class Hashes:
 class OlderIds(Hashes):
     """Ids of trades, the latest `REMEMBERED` of those handed over."""
 
-    __slots__ = ("until",)
+    __slots__ = ("_untils", "forgotten", "until")
 
     def __init__(self, size: int = REMEMBERED) -> None:
         super().__init__(size)
+        self._untils = array("q", [-1]) * -(-size // PART_IDS)
+        """The same for each part of the ring."""
         self.until = -1
         """No trade here is newer: event time, ns."""
+        self.forgotten = -1
+        """No trade that was here and is not any more is newer."""
 
     def hand_over(self, ids: Collection[str], until: int) -> None:
         """Remember ids of trades, oldest first, that are not newer than `until`."""
         self.until = max(self.until, until)
+        parts, end = self._untils, self._next + len(ids)
+        if len(ids) > len(self._hashes):
+            self.forgotten = self.until
+        for part in range(-(-self._next // PART_IDS), -(-end // PART_IDS)):  # entered anew
+            self.forgotten = max(self.forgotten, parts[part % len(parts)])
+            parts[part % len(parts)] = self.until
+        parts[(end - 1) // PART_IDS % len(parts)] = parts[self._next // PART_IDS] = self.until
         self.take(ids)
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,335 @@
+"""Owns when trades are audited over REST, and what is made of one that no line brought: a Gap, the trade, a Repair.
+
+Nothing is claimed that is not proven. What is missing from the stream is on no line's way any more: each answered a ping that
+left after the venue listed it. Where REST fails, it is asked again later; where it contradicts the stream, it is told.
+
+Does not own the comparison (`wld.bybit.audit`) nor the venue's limits on requests (`wld.bybit.backoff.RequestGate`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+from msgspec import structs
+
+from wld.bybit.audit import YOUNG_NS, Account, Comparison, Listed, Marks, compare, holes, read_list
+from wld.bybit.backoff import Backoff, RequestGate
+from wld.bybit.complaints import Complaints
+from wld.bybit.following import Hole
+from wld.bybit.repair import TradeMemory
+from wld.bybit.rest import TRADES_LIMIT, BybitRest, TradeList, to_trade
+from wld.bybit.topics import LastTrade
+from wld.clock import ReceiveClock
+from wld.errors import RetryableSourceError
+from wld.events import Event, Gap, GapReason, Repair, Trade
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+SPACING_S = 1.0
+"""Seconds between two regular requests at least: a hundredth of what the venue allows."""
+AT_ONCE = 4
+"""Audits under way at most."""
+SIGN_WAIT_S = 4.0
+"""After a loss was seen: what was lost is no longer young by then."""
+SIGN_AGAIN_S = 30.0
+"""A symbol is audited for losses that were seen no more often than this."""
+SETTLE_S = 1.0
+"""Between the venue's list and the ping that proves that no line is behind it."""
+PROOF_S = 20.0
+"""An answer to the ping is waited for so long."""
+PROBE_S, POLL_S = 2.0, 0.1
+"""It is pinged so often, and looked at."""
+FEWEST = 100
+"""Trades asked for at least; more than twice as many as were due the last time."""
+PIECE = 64
+"""Trades looked up in one turn of the loop."""
+NEAR_NS = 60_000_000_000
+"""A venue's time further from ours than this is not taken for its clock."""
+
+
+class Memory(TradeMemory, Protocol):
+    """What a stream knows of its trades."""
+
+    def last_trade(self, topic: str) -> LastTrade | None:
+        """The trade that came last."""
+        ...
+
+    def last_time(self, topic: str) -> int | None:
+        """When something last came on a topic, ns."""
+        ...
+
+    def received(self, topic: str, trade_id: str) -> int | None:
+        """When a trade came, ns; None: it is not among the latest."""
+        ...
+
+    def forgotten(self, topic: str) -> int:
+        """No trade that went out and is not remembered any more is newer: event time, ns."""
+        ...
+
+    def is_unsettled(self, topic: str) -> bool:
+        """Whether a Gap of the topic may be about to be told."""
+        ...
+
+
+class Feed(Protocol):
+    """The lines that carry the same topics, as an audit sees them."""
+
+    @property
+    def memory(self) -> Memory:
+        """What went out."""
+        ...
+
+    def trade_topics(self) -> list[str]:
+        """Topics of trades that are subscribed on an open line."""
+        ...
+
+    def probe(self) -> None:
+        """Ping on every open line soon."""
+        ...
+
+    def answered(self) -> int:
+        """When the latest ping left that was answered, on the open line for which that is longest ago, ns; 0: none is open."""
+        ...
+
+
+class Auditor:
+    """Audits each topic of trades in its turn, and soon after a loss that was seen."""
+
+    def __init__(
+        self,
+        open_api: Callable[[], AbstractAsyncContextManager[BybitRest]],
+        gate: RequestGate,
+        clock: ReceiveClock,
+        publish: Callable[[list[Event]], object],
+        feeds: Callable[[], Sequence[Feed]],
+        *,
+        interval_s: float,
+        next_gap_id: Callable[[], int],
+        luck: Callable[[], float],
+    ) -> None:
+        self._open_api = open_api
+        self._gate = gate
+        self._clock = clock
+        self._publish = publish
+        self._feeds = feeds
+        self._interval_s = interval_s
+        self._next_gap_id = next_gap_id
+        self._luck = luck
+        self._accounts: dict[str, Account] = {}
+        self._marks: dict[str, Marks] = {}
+        self._signs: dict[str, tuple[float, Feed]] = {}
+        self._signed: dict[str, float] = {}
+        self._round: deque[tuple[Feed, str]] = deque()
+        self._step_s = interval_s
+        self._next = 0.0
+        self._not_before = 0.0
+        self._backoff = Backoff(10.0, 600.0)
+        self._busy: set[str] = set()
+        self._complaints = Complaints(log)
+        self.missed = 0
+        """Trades that no line brought, so far."""
+
+    def note(self, hole: Hole) -> None:
+        """A Gap speaks of trades: it is repaired by itself, and the audit begins anew behind it."""
+        for topic, last in hole.last_trades.items():
+            self._account(topic).begin_again(last)
+
+    def suspect(self, feed: Feed, symbol: str) -> None:
+        """A line lost something of a symbol: audit its trades soon."""
+        topic, now = f"publicTrade.{symbol}", trio.current_time()
+        if topic not in self._signs:
+            due = max(now + SIGN_WAIT_S, self._signed.get(topic, -SIGN_AGAIN_S) + SIGN_AGAIN_S)
+            self._signs[topic] = due, feed
+
+    def figures(self) -> dict[str, int]:
+        """For the status line: trades missed; seconds since every topic's trades up to then were accounted for."""
+        topics = [topic for feed in self._feeds() for topic in feed.trade_topics()]
+        ends = [self._account(topic).audited_at for topic in topics]
+        known = [end for end in ends if end is not None]
+        age = {"audit_age": int(trio.current_time() - min(known))} if known and len(known) == len(ends) else {}
+        return {**age, **({"audit_missed": self.missed} if self.missed else {})}
+
+    def _account(self, topic: str) -> Account:
+        return self._accounts.setdefault(topic, Account())
+
+    # -- when
+
+    async def run(self) -> None:
+        """Audit until cancelled."""
+        await trio.sleep(min(TICK_S, self._interval_s))
+        async with self._open_api() as rest, trio.open_nursery() as nursery:
+            self._next = trio.current_time() + self._begin_round()
+            while True:
+                self._look_at_times()
+                if (found := self._find_due(trio.current_time())) is not None:
+                    feed, topic = found
+                    self._busy.add(topic)
+                    nursery.start_soon(self._audit, rest, feed, topic)
+                await trio.sleep(min(TICK_S, self._interval_s))
+
+    def _begin_round(self) -> float:
+        """The topics of the next round; seconds from one to the next."""
+        self._round = deque((feed, topic) for feed in self._feeds() for topic in feed.trade_topics())
+        count = max(1, len(self._round))
+        self._step_s = max(self._interval_s, count * SPACING_S) / count
+        return self._step_s
+
+    def _find_due(self, now: float) -> tuple[Feed, str] | None:
+        if now < self._not_before or self._gate.closed_for(now) or len(self._busy) >= AT_ONCE:
+            return None
+        for topic, (due, feed) in self._signs.items():
+            if now >= due and topic not in self._busy:
+                del self._signs[topic]
+                self._signed[topic] = now
+                return feed, topic
+        if now < self._next:
+            return None
+        if not self._round:
+            self._begin_round()
+        self._next = now + self._step_s
+        while self._round:
+            feed, topic = self._round.popleft()
+            if topic not in self._busy:
+                return feed, topic
+        return None
+
+    def _look_at_times(self) -> None:
+        for feed in self._feeds():
+            for topic in feed.trade_topics():
+                self._look_at_time(feed.memory, topic)
+
+    def _look_at_time(self, memory: Memory, topic: str) -> None:
+        last, time = memory.last_trade(topic), memory.last_time(topic)
+        if last is not None and time is not None:
+            marks = self._marks.get(topic)
+            if marks is None:
+                marks = self._marks[topic] = Marks()
+            marks.note(last[1], time)
+
+    # -- one topic
+
+    async def _audit(self, rest: BybitRest, feed: Feed, topic: str) -> None:
+        try:
+            await self._audit_topic(rest, feed, topic)
+            self._backoff.reset()
+        except RetryableSourceError as error:
+            self._complaints.tell("audit", f"trades cannot be audited, recording goes on without: {error}")
+            self._not_before = trio.current_time() + self._backoff.next_delay(self._luck())
+        finally:
+            self._busy.discard(topic)
+
+    async def _audit_topic(self, rest: BybitRest, feed: Feed, topic: str) -> None:
+        memory, account = feed.memory, self._account(topic)
+        if topic not in feed.trade_topics() or memory.is_unsettled(topic):
+            return
+        before, asked_holes = memory.last_trade(topic), account.holes
+        if before is None and memory.last_time(topic) is not None:
+            return  # trades without ids: nothing can be said of them
+        limit = min(TRADES_LIMIT, FEWEST + 2 * account.due)
+        comparison = await self._compare(rest, memory, topic, before, limit)
+        if comparison is not None and comparison.due and comparison.last is None and limit < TRADES_LIMIT:
+            comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
+        if comparison is None:
+            return
+        if comparison.suspects and not await self._is_proven(feed):
+            return
+        if account.holes != asked_holes or memory.is_unsettled(topic):
+            return
+        forgotten = memory.forgotten(topic)
+        missing = {
+            trade.trade_id
+            for trade in comparison.suspects
+            if trade.event_time > forgotten and not memory.knows_trade(topic, trade.trade_id)
+        }
+        if missing:
+            self._tell(memory, topic, comparison, missing)
+        account.settled, account.due, account.audited_at = comparison.settled, len(comparison.due), trio.current_time()
+
+    async def _compare(
+        self, rest: BybitRest, memory: Memory, topic: str, before: LastTrade | None, limit: int
+    ) -> Comparison | None:
+        """What the venue lists against what went out; None where it contradicts what was brought before it was asked."""
+        symbol = topic.rpartition(".")[2]
+        answer: TradeList = await rest.listed_trades(symbol, limit)
+        now = self._clock.now()
+        venue_now = answer.time if answer.time is not None and abs(answer.time - now) <= NEAR_NS else None
+        listed = read_list(answer.items, symbol, max(now, before[1] if before else 0) + NEAR_NS)
+        is_within = before is not None and listed and listed[0].event_time < before[1] < listed[-1].event_time
+        if before is not None and is_within and all(trade.trade_id != before[0] for trade in listed):
+            self._complaints.tell(
+                "lies", f"{topic}: REST does not list trade {before[0]}, which the stream brought; no audit"
+            )
+            return None
+        known = await self._known(memory, topic, listed)
+        young = (venue_now or (listed[-1].event_time if listed else now)) - YOUNG_NS
+        return compare(
+            listed,
+            known,
+            self._account(topic),
+            forgotten=memory.forgotten(topic),
+            young=young,
+            now=None if venue_now is None else max(venue_now, now),
+        )
+
+    async def _known(self, memory: Memory, topic: str, listed: Sequence[Listed]) -> set[str]:
+        """Which of them went out; looked up in pieces, so that no message waits for it."""
+        known: set[str] = set()
+        for start in range(0, len(listed), PIECE):
+            ids = [trade.trade_id for trade in listed[start : start + PIECE]]
+            known.update(i for i in ids if memory.knows_trade(topic, i))
+            await trio.lowlevel.checkpoint()
+        return known
+
+    async def _is_proven(self, feed: Feed) -> bool:
+        """Wait until every open line has brought all that the venue had sent by now."""
+        await trio.sleep(SETTLE_S)
+        since = self._clock.now()
+        with trio.move_on_after(PROOF_S):
+            while True:
+                feed.probe()
+                with trio.move_on_after(PROBE_S):
+                    while feed.answered() < since:  # noqa: ASYNC110
+                        await trio.sleep(POLL_S)
+                    return True
+        self._complaints.tell(
+            "audit", "trades are missing, but no line answers: they may be on their way; looked at again"
+        )
+        return False
+
+    def _tell(self, memory: Memory, topic: str, comparison: Comparison, missing: set[str]) -> None:
+        symbol, now, account = topic.rpartition(".")[2], self._clock.now(), self._account(topic)
+        self._look_at_time(memory, topic)
+        marks = self._marks.get(topic) or Marks()
+        events: list[Event] = []
+        for hole in holes(comparison, missing):
+            read = [to_trade(trade.item, symbol, now) for trade in hole.trades]
+            trades = [structs.replace(trade, is_backfilled=True) for trade in read if isinstance(trade, Trade)]
+            first, last = marks.before(account.settled or 0), now
+            if hole.before is not None:
+                first = memory.received(topic, hole.before.trade_id) or marks.before(hole.before.event_time)
+            if hole.after is not None:
+                last = memory.received(topic, hole.after.trade_id) or marks.after(hole.after.event_time) or now
+            gap_id = self._next_gap_id()
+            events.append(
+                Gap(
+                    gap_id, GapReason.SILENCE, "publicTrade", symbol,
+                    missed=len(hole.trades) if hole.before is not None else None,
+                    first_time=first, last_time=last, receive_time=now,
+                )
+            )  # fmt: skip
+            for trade in trades:
+                memory.add_trade(topic, trade.trade_id, trade.event_time)
+            is_whole = hole.before is not None and len(trades) == len(hole.trades)
+            events += trades
+            events.append(Repair(gap_id, len(trades), 0 if is_whole else None, first, last, receive_time=now))
+        self.missed += len(missing)
+        self._publish(events)
+        self._complaints.tell(
+            "missed", f"{topic}: REST lists {len(missing)} trades that the stream did not bring; recorded as backfilled"
+        )
