@@ -46,11 +46,11 @@ def delta(update_id: int, symbol: str = "WLDUSDT", **more: Any) -> bytes:
     return usual({**message, **more})
 
 
-def read(*messages: bytes, tail: bytes = b"") -> Deltas | None:
-    found = read_deltas(messages, tail)
+def read(*messages: bytes, tail: bytes = b"", strings: int = 0) -> Deltas | None:
+    found = read_deltas(messages, tail, strings)
     if found is None:
         return None
-    text, deltas, _ = found
+    text, deltas = found
     _, bad = text.decimals(deltas.places.first, deltas.places.length)
     return None if len(bad) else deltas
 
@@ -60,7 +60,7 @@ def test_every_field_is_where_it_should_be() -> None:
         b'{"topic":"orderbook.50.1000PEPEUSDT","type":"delta","ts":1700000000001,"data":{"s":"1000PEPEUSDT",'
         b'"b":[["1.5","2"],["1.4","0"]],"a":[["1.6","3"]],"u":1234567890123456,"seq":0},"cts":5}'
     )
-    found = read(first, delta(12), first, tail=b'"7""8"')
+    found = read(first, delta(12), first, tail=b'"7""8"', strings=2)
     assert found is not None
     names = [found.topics[i] for i in found.which.tolist()]
     assert names == ["orderbook.50.1000PEPEUSDT", "orderbook.50.WLDUSDT", "orderbook.50.1000PEPEUSDT"]
@@ -69,7 +69,7 @@ def test_every_field_is_where_it_should_be() -> None:
     assert found.sent_ms.tolist() == [1700000000001, 1_700_000_000_123, 1700000000001]
     assert found.event_ms.tolist() == [5, 1_700_000_000_120, 5]
     assert found.places.counts.tolist() == [2, 1, 1, 0, 2, 1]
-    assert len(found.places.first) == 14
+    assert len(found.places.first) == 16
 
 
 @pytest.mark.parametrize(

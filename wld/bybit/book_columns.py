@@ -14,9 +14,14 @@ from wld.bybit.levels import KnownLevels, Levels, Slow
 from wld.bybit.plain import MAX_MS, Again, Strange, counts, times
 from wld.bybit.topics import STRICT_DEPTH, Sides, Topic
 from wld.tables import Columns
-from wld.units import ABSENT
+from wld.units import ABSENT, INT64_MAX
 
 _1 = np.array(1)
+_MOST = np.array([INT64_MAX, INT64_MAX, MAX_MS, MAX_MS], np.uint64)
+_NOWHERE = -2
+"""An update id that nothing continues."""
+_UNITS = np.array([1, 1, 1_000_000, 1_000_000])
+"""Of a message's update id, sequence, event time and time of sending, in ms."""
 
 
 class Books(Struct):
@@ -70,11 +75,12 @@ class Books(Struct):
         before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
         before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
         before[firsts] = [
-            0 if topic.awaiting or topic.depth < STRICT_DEPTH else topic.last_update or 0 for topic in topics
+            _NOWHERE if topic.awaiting or topic.depth < STRICT_DEPTH or not topic.last_update else topic.last_update
+            for topic in topics
         ]
         sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
-        odd = update_id - before != _1
-        odd |= before < _1
+        before += _1
+        odd = update_id != before
         odd |= (sequence < sequence_before) & (sequence != ABSENT)
         if order is None:
             order = np.arange(n)
@@ -193,7 +199,9 @@ def book_numbers(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:
             counts([m.data.u for m in decoded]), counts([m.data.seq for m in decoded]), times([m.cts for m in decoded]),
             times([m.ts for m in decoded]),
         )  # fmt: skip
-    update_id, sequence, event_ms, sent_ms = flat.reshape(-1, 4).T
-    if np.count_nonzero(flat < 0) or np.count_nonzero(event_ms > MAX_MS) or np.count_nonzero(sent_ms > MAX_MS):
+    table = flat.reshape(-1, 4)
+    if np.count_nonzero(table.view(np.uint64) > _MOST):  # as unsigned, a negative number is large
         raise Strange
-    return update_id, sequence, event_ms * 1_000_000, sent_ms * 1_000_000
+    table *= _UNITS
+    update_id, sequence, event_time, sent_time = table.T
+    return update_id, sequence, event_time, sent_time

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from wld.batch import Batch
 from wld.bybit.book_columns import Books, book_numbers
@@ -23,8 +24,8 @@ from wld.bybit.decoder import MarketDecoder
 from wld.bybit.deltas import read_deltas
 from wld.bybit.levels import KnownLevels, Levels
 from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
-from wld.bybit.places import Places, Span, find_lists
-from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange, times
+from wld.bybit.places import Places, find_lists
+from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
 from wld.bybit.topics import Topic
 from wld.bybit.trade_columns import Liquidations, Trades
@@ -97,6 +98,8 @@ class ColumnDecoder:
 
 
 _Kind = TypeVar("_Kind", Trades, Liquidations)
+_NO_ITEMS: dict[Any, Any] = {kind: kind((), ()) for kind in (Trades, Liquidations)}
+_NO_CHANGES = TickerChanges((), ())
 
 
 class _Read:
@@ -121,6 +124,8 @@ class _Read:
         """Their topics, and which of them each is of, once they are known."""
         self._has_text = False
         """Whether any of the messages is `str`."""
+        self._kind: npt.NDArray[np.uint8]
+        """The first letter of each message's topic."""
         self._parse()
 
     # -- light decoding: no state
@@ -153,10 +158,10 @@ class _Read:
         return bytearray(kinds)  # type: ignore[arg-type]  # no None: see above
 
     def _decode_kinds(self, kinds: bytearray) -> None:
-        letters = np.frombuffer(kinds, np.uint8)
+        self._kind = np.frombuffer(kinds, np.uint8)
         self._decoded.clear()
         for kind in set(kinds):
-            at = (letters == kind).nonzero()[0].tolist()
+            at = (self._kind == kind).nonzero()[0].tolist()
             if kind == BOOK and self._tries_deltas and len(at) >= DELTAS_FROM:
                 self._delta_places = at
             else:
@@ -200,8 +205,8 @@ class _Read:
 
     def _items(self, kind: type[_Kind], messages: list[Any], topics: list[Topic]) -> _Kind:
         """The items of those messages; of all there are, made once."""
-        found = self._made.get(kind)
-        if found is None or found.messages is not messages:
+        found: _Kind | None = self._made.get(kind) if messages else _NO_ITEMS[kind]
+        if found is None or (messages and found.messages is not messages):
             found = self._made[kind] = kind(messages, topics)
         return found
 
@@ -215,14 +220,13 @@ class _Read:
         trades, tickers, liquidations = self._plain(TRADES), self._plain(TICKERS), self._plain(LIQUIDATIONS)
         sold, liquidated = self._items(Trades, *trades[1:]), self._items(Liquidations, *liquidations[1:])
         single = [*sold.texts, *liquidated.texts]
-        changes = TickerChanges(tickers[1], tickers[2])
+        changes = TickerChanges(tickers[1], tickers[2]) if tickers[1] else _NO_CHANGES
         books, values = self._numbers(single, changes)
         if not (books.at or trades[0] or tickers[0] or liquidations[0]):
             raise Strange
         items = len(single)
         made_trades = sold.columns(values[: 2 * sold.count])
         made_liquidations = liquidated.columns(values[2 * sold.count : items])
-        ticker_times = times([message.ts for message in tickers[1]])
         made_books = None
         if books.at:
             lasts = books.follow()
@@ -239,25 +243,21 @@ class _Read:
         liquidated.keep(self._time)
         made_tickers = None
         if tickers[0]:
-            made_tickers = changes.merge(tickers[1], values[items:], ticker_times, self._time)
+            made_tickers = changes.merge(tickers[1], values[items:], self._time)
         return self._assemble(
-            (books.at, made_books, None), (trades[0], made_trades, sold.lengths),
-            (liquidations[0], made_liquidations, liquidated.lengths),
-            (tickers[0], made_tickers, None),
+            (BOOK, books.at, made_books, None), (TRADES, trades[0], made_trades, sold.lengths),
+            (LIQUIDATIONS, liquidations[0], made_liquidations, liquidated.lengths),
+            (TICKERS, tickers[0], made_tickers, None),
         )  # fmt: skip
 
     def _numbers(self, single: list[Any], changes: TickerChanges) -> tuple[Books, Ints]:
         """The books, and every other number of the read, in order."""
         tail = b"".join((*single, changes.text))
-        found = self._usual_books(tail) if self._delta_places else None
-        text, books, places, strings = found or self._any_books(tail)
-        if len(strings[0]) != len(single) + changes.count:
-            raise Strange
-        count = len(places.first)
-        first, length = strings
-        if count:
-            first, length = np.concatenate([places.first, first]), np.concatenate([places.length, length])
-        values, bad = text.decimals(first, length)
+        strings = len(single) + changes.count
+        found = self._usual_books(tail, strings) if self._delta_places else None
+        text, books, places = found or self._any_books(tail, strings)
+        values, bad = text.decimals(places.first, places.length)
+        count = len(values) - strings
         levels = count >> 1
         if bad:
             ahead = count + len(single)
@@ -284,7 +284,7 @@ class _Read:
                 owners += [state] * (2 * len(message.data))
         return owners
 
-    def _usual_books(self, tail: bytes) -> tuple[Text, Books, Places, Span] | None:
+    def _usual_books(self, tail: bytes, strings: int) -> tuple[Text, Books, Places] | None:
         """The book messages that are not decoded yet, all at once; None where they are not as usual, but decoded now."""
         at = self._delta_places
         if self._delta_topics is not None:
@@ -297,12 +297,12 @@ class _Read:
         with suppress(UnicodeEncodeError):
             if self._has_text:
                 messages = [message.encode() if isinstance(message, str) else message for message in messages]
-            read = read_deltas(messages, tail)
+            read = read_deltas(messages, tail, strings)
         if read is None:
             self._decoder._unusual = _UNUSUAL_READS
             self._decode_late()
             return None
-        text, found, strings = read
+        text, found = read
         try:
             topics = [self._market.topics[name] for name in found.topics]
         except KeyError:
@@ -321,7 +321,7 @@ class _Read:
             at, topics, found.which, found.update_id, found.sequence, found.event_ms * 1_000_000,
             found.sent_ms * 1_000_000, found.is_snapshot,
         )  # fmt: skip
-        return text, books, found.places, strings
+        return text, books, found.places
 
     def _decode_late(self) -> None:
         """Decode the book messages one by one after all."""
@@ -332,10 +332,10 @@ class _Read:
             raise Strange from None
         self._find_odd()
 
-    def _any_books(self, tail: bytes) -> tuple[Text, Books, Places, Span]:
+    def _any_books(self, tail: bytes, strings: int) -> tuple[Text, Books, Places]:
         """The book messages that were decoded one by one."""
         at, decoded, states = self._plain(BOOK)
-        found = find_lists([raw for message in decoded for raw in (message.data.b, message.data.a)], tail)
+        found = find_lists([raw for message in decoded for raw in (message.data.b, message.data.a)], tail, strings)
         if found is None:
             raise Strange
         place: dict[Topic, int] = {}
@@ -343,47 +343,38 @@ class _Read:
         numbers = book_numbers(decoded)
         is_snapshot = np.array([message.type == "snapshot" for message in decoded], np.bool_)
         books = Books(at, list(place), which, *numbers, is_snapshot)
-        text, places, strings = found
-        return text, books, places, strings
+        text, places = found
+        return text, books, places
 
-    def _assemble(self, *kinds: tuple[list[int], Columns | None, list[int] | None]) -> Batch:
+    def _assemble(self, *kinds: tuple[int, list[int], Columns | None, list[int] | None]) -> Batch:
         """Number everything in the order of the wire, with the odd messages decoded by rows in their places."""
-        market, messages = self._market, self._messages
+        market, messages, kind_of_each = self._market, self._messages, self._kind
         counts = np.ones(len(messages), np.int64)
-        for at, _, lengths in kinds:
-            if lengths is not None:
+        for _, at, _, lengths in kinds:
+            if lengths:
                 counts[at] = lengths
         by_rows: list[tuple[int, Sequence[Event]]] = []
-        if sum(len(at) for at, _, _ in kinds) < len(messages):
-            plain = np.zeros(len(messages), bool)
-            for at, _, _ in kinds:
-                plain[at] = True
+        if sum(len(at) for _, at, _, _ in kinds) < len(messages):
+            kind_of_each = np.zeros(len(messages), np.uint8)
+            for kind, at, _, _ in kinds:
+                kind_of_each[at] = kind
             for topic in self.odd:
                 topic.goes_by_rows = max(0, topic.goes_by_rows - 1)
-            for i in np.flatnonzero(~plain).tolist():
+            for i in (kind_of_each == 0).nonzero()[0].tolist():
                 events = self._decoder._by_rows(messages[i], self._time)
                 counts[i] = len(events)
                 by_rows.append((i, events))
         market.time = self._time
         market.last_data_time = self._time
-        ends = np.add.accumulate(counts)
-        starts = ends - counts
-        for at, columns, lengths in kinds:
-            if columns is None:
-                continue
-            number = starts[at]
-            if lengths is not None:
-                repeats = counts[at]
-                before = np.add.accumulate(repeats)
-                total = int(before[-1])
-                before -= repeats
-                number = (number - before).repeat(repeats)
-                number += np.arange(total)
-            columns["number"] = number
-        (_, books, _), (_, trades, _), (_, liquidations, _), (_, tickers, _) = kinds
+        kind_of_each = kind_of_each.repeat(counts)  # of events now
+        for kind, _, columns, _ in kinds:
+            if columns is not None:
+                columns["number"] = (kind_of_each == kind).nonzero()[0]
+        starts = np.add.accumulate(counts) - counts if by_rows else counts
+        (_, _, books, _), (_, _, trades, _), (_, _, liquidations, _), (_, _, tickers, _) = kinds
         return Batch(
             Tables(
-                count=int(ends[-1]),
+                count=len(kind_of_each),
                 symbols=self._decoder._symbols,
                 receive_time=self._time,
                 trades=trades,

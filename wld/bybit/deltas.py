@@ -18,7 +18,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from wld.bybit.decimals import PAD, Ints, Text, Words
-from wld.bybit.places import CLOSE, QUOTE, Places, Span, find_commas, find_levels, find_strings
+from wld.bybit.places import CLOSE, QUOTE, Places, find_commas, find_levels, find_strings
 
 _HEAD = 48
 """Characters of a message that tell its topic."""
@@ -83,10 +83,10 @@ _0, _1 = np.array(0, np.uint64), np.array(1)
 _CLOSING = np.array(CLOSE << 8 | QUOTE, np.uint16)
 
 
-def read_deltas(messages: Sequence[bytes], tail: bytes) -> tuple[Text, Deltas, Span] | None:
-    """The text, what is in the messages, and the strings of the tail.
+def read_deltas(messages: Sequence[bytes], tail: bytes, strings: int) -> tuple[Text, Deltas] | None:
+    """The text, what is in the messages, and so many strings of the tail.
 
-    None where a message is not written like that, or the tail is not strings side by side.
+    None where a message is not written like that, or the tail is not so many strings side by side.
     """
     n = len(messages)
     text = Text(messages, tail)
@@ -157,11 +157,18 @@ def read_deltas(messages: Sequence[bytes], tail: bytes) -> tuple[Text, Deltas, S
     if counts is None:
         return None
     levels = find_levels(text, commas, neighbours, index[_S:_ASKS].T.ravel(), lists.T.ravel(), 8)
-    strings = find_strings(text, end, len(tail))
-    if levels is None or strings is None:
+    if levels is None:
         return None
+    found = find_strings(text, end, len(tail))
+    if found is None or len(found[0]) != strings:
+        return None
+    if strings:
+        levels.first, levels.length = (
+            np.concatenate([levels.first, found[0]]),
+            np.concatenate([levels.length, found[1]]),
+        )
     sent_ms, update_id, sequence, event_ms = counts
-    return text, Deltas(names, which, update_id, sequence, sent_ms, event_ms, is_snapshot, levels), strings
+    return text, Deltas(names, which, update_id, sequence, sent_ms, event_ms, is_snapshot, levels)
 
 
 @lru_cache(4096)

@@ -32,6 +32,8 @@ class Slow(Struct):
     cell: Ints
 
 
+_FEW_NEWS = 100
+"""Fewer levels are looked at one by one rather than first asked whether they say anything new (measured)."""
 _CELL_BITS = 18
 _PRICE_BITS = 47
 """A price below 1.4 million and its owner are one number, which the cache compares."""
@@ -67,8 +69,9 @@ class KnownLevels:
             self._next_owner += _OWNERS - self._next_owner % _OWNERS
             self._pair.fill(-1)
         generation = self._next_owner // _OWNERS
-        for place in which[fresh].tolist():
-            self._name(sides[place])
+        if len(fresh):
+            for place in which[fresh].tolist():
+                self._name(sides[place])
         for one in sides:
             if one.owner is None or one.owner // _OWNERS != generation:
                 self._adopt(one)
@@ -102,7 +105,7 @@ class KnownLevels:
         self._dirty[changed] = True
         at = self._dirty.take(cell).nonzero()[0]
         self._dirty[changed] = False
-        if len(at) and not has_large:
+        if len(at) > _FEW_NEWS and not has_large:
             at = at[self._is_news(cell.take(at), pair.take(at), is_gone.take(at), unknown.take(at))]
         fragment = np.add.accumulate(levels.counts).searchsorted(at, "right")
         return Slow(levels.price.take(at), fragment, is_gone.take(at), pair.take(at), cell.take(at))

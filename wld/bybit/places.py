@@ -1,6 +1,6 @@
 """Owns where the numbers of a text stand: of lists of levels between commas, and of strings side by side. Pure.
 
-Every byte of a list is looked at: the quotes, commas and brackets here, what is between the quotes in `wld.bybit.decimals`.
+Every byte of a list is looked at: quotes, commas and brackets here, what is between the quotes in `wld.bybit.decimals`.
 """
 
 from __future__ import annotations
@@ -116,34 +116,49 @@ def find_strings(text: Text, at: int, length: int) -> Span | None:
     return first + at, end - first
 
 
-def find_lists(lists: Sequence[bytes], tail: bytes) -> tuple[Text, Places, Span] | None:
-    """The text of lists of levels that are known to be JSON, where the numbers are, and the strings of the tail behind;
-    None where they are not that."""
-    found = _find_lists(lists, tail)
+def find_lists(lists: Sequence[bytes], tail: bytes, strings: int) -> tuple[Text, Places] | None:
+    """The text of lists of levels that are known to be JSON, where the numbers are, and so many strings of the tail
+    behind; None where they are not that."""
+    found = _find_lists(lists, tail, strings)
     if found is None:
         with suppress(msgspec.DecodeError, RecursionError):
-            found = _find_lists([msgspec.json.format(one, indent=-1) for one in lists], tail)
+            found = _find_lists([msgspec.json.format(one, indent=-1) for one in lists], tail, strings)
     return found
 
 
-def _find_lists(lists: Sequence[bytes], tail: bytes) -> tuple[Text, Places, Span] | None:
+class _Shapes(dict[int, bytes]):
+    """What is left of a list of so many levels without what is between the quotes."""
+
+    def __missing__(self, levels: int) -> bytes:
+        shape = b"[" + b",".join([b'["",""]'] * levels) + b"]"
+        if levels <= 1000:
+            self[levels] = shape
+        return shape
+
+
+_SHAPES = _Shapes()
+_CONTENT = bytes(set(range(256)) - set(b'"[],{}:\\'))
+"""Whatever holds no list together."""
+
+
+def _find_lists(lists: Sequence[bytes], tail: bytes, strings: int) -> tuple[Text, Places] | None:
     text = Text(lists, tail)
-    letters = text.letters
-    ends = np.add.accumulate(np.array([PAD - 1, *[len(one) + 1 for one in lists]], np.int64))
-    strings = find_strings(text, int(ends[-1]) + 1, len(tail))
-    if strings is None:
+    quotes: Ints = (text.letters == QUOTE).nonzero()[0]
+    ends = np.array([PAD, *[len(one) + 1 for one in lists]], np.int64)
+    counts = quotes.searchsorted(np.add.accumulate(ends, out=ends))
+    filled = int(counts[-1])
+    counts[1:] -= counts[:-1]
+    counts = counts[1:] >> _2
+    # All that holds the strings together is what it should be, and nothing is outside of them.
+    shape = text.padded.translate(None, _CONTENT)
+    if shape != b",".join((b"", *map(_SHAPES.__getitem__, counts.tolist()), b'""' * strings)):
         return None
-    if not lists:
-        return text, Places(_NONE, _NONE, _NONE), strings
-    commas, neighbours = find_commas(text, int(ends[-1]) + 1)
-    behind = commas.searchsorted(ends)
-    before, spans = behind[:-1], behind[1:] - behind[:-1]
-    at = ends[:-1]
-    is_empty = spans == _1
-    right = letters.take(at + _1) == _OPEN
-    right &= letters.take(at + _2) == np.where(is_empty, CLOSE, _OPEN)
-    right &= letters.take(at + _3) == np.where(is_empty, _COMMA, QUOTE)
-    if np.count_nonzero(right) < len(right):
+    n = filled >> 2
+    first, length = np.empty(2 * n + strings, np.int64), np.empty(2 * n + strings, np.int64)
+    first[:n], first[n : 2 * n], first[2 * n :] = quotes[0:filled:4], quotes[2:filled:4], quotes[filled::2]
+    first += _1
+    length[:n], length[n : 2 * n], length[2 * n :] = quotes[1:filled:4], quotes[3:filled:4], quotes[filled + 1 :: 2]
+    length -= first
+    if np.add.reduce(length) != len(text.padded) - len(shape) - 2 * PAD + 1:
         return None
-    places = find_levels(text, commas, neighbours, before, spans, 4)
-    return None if places is None else (text, places, strings)
+    return text, Places(first, length, counts)

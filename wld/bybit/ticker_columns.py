@@ -17,7 +17,7 @@ import numpy as np
 
 from wld.bybit.decimals import Ints
 from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER, TICKER_WIDE, parse_wide
-from wld.bybit.plain import ODD_READS, Again
+from wld.bybit.plain import MAX_MS, ODD_READS, Again
 from wld.bybit.topics import TickerPush, Topic
 from wld.errors import UnitError
 from wld.events import TickDirection
@@ -44,7 +44,10 @@ class _Codes(dict[str, int]):
 
 _CODES = _Codes({key: TICKER_PLACE[name] for key, name in TICKER_FIELDS.items()})
 _WIDE = {_CODES[key]: TICKER_FIELDS[key] for key in TICKER_WIDE}
-_IS_NUMBER, _IS_WIDE = (bytes(code in codes for code in range(256)) for codes in (set(_CODES.values()), _WIDE))
+_IS_NUMBER, _IS_WIDE, _IS_OTHER = (
+    bytes(code in codes for code in range(256))
+    for codes in (set(_CODES.values()), _WIDE, range(_OTHERS_FROM, _OTHERS_FROM + len(TICKER_OTHER)))
+)
 _OTHERS = tuple(TICKER_OTHER.values())
 _CODES |= {key: code for code, key in enumerate(TICKER_OTHER, _OTHERS_FROM)}
 _MOST_DIGITS = 10
@@ -65,6 +68,7 @@ def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
             message.type not in _TYPES
             or message.data.get("symbol") != state.symbol
             or (cs is not None and not 0 <= cs <= INT64_MAX)
+            or (message.ts is not None and not 0 <= message.ts <= MAX_MS)
             or is_again  # perhaps delivered twice: the rows compare
         ):
             odd.add(state)
@@ -96,7 +100,7 @@ class TickerChanges:
         """(index, value) of fields that are not among the common pass's texts."""
         self._extra: dict[int, dict[str, Any]] = {}
         """By message: what no cell holds."""
-        others = np.flatnonzero(np.frombuffer(codes, np.uint8) >= _OTHERS_FROM).tolist()
+        others = list(compress(range(len(codes)), codes.translate(_IS_OTHER)))
         wide = compress(range(len(codes)), codes.translate(_IS_WIDE))
         i = 0
         try:
@@ -147,18 +151,16 @@ class TickerChanges:
             topic.goes_by_rows = ODD_READS
         return Again(topics)
 
-    def merge(self, messages: Sequence[Any], values: Ints, sent_times: Ints, receive_time: int) -> Columns:
+    def merge(self, messages: Sequence[Any], values: Ints, receive_time: int) -> Columns:
         """Each message's ticker, what came before merged with what it changes; the topics keep the last."""
-        cells_ = np.zeros(len(self._codes), np.int64)
-        cells_[np.frombuffer(self._is_number, np.bool_)] = values
-        cells = cells_.tolist()
+        numbers = iter(values.tolist())
+        cells = [next(numbers) if is_number else 0 for is_number in self._is_number]
         for i, value in self._others:
             cells[i] = value
         topics, fields = self._topics, zip(self._codes, cells, strict=True)
-        sequences = [message.cs for message in messages]
         lasts = dict(zip(topics, messages, strict=True))
         has_extra = bool(self._extra) or any(topic.ticker_extra for topic in lasts)
-        merged, extras = array("q"), {}
+        merged, start, extras = array("q"), 0, {}
         for i, (message, topic, length) in enumerate(zip(messages, topics, self._lengths, strict=True)):
             latest = topic.ticker_columns
             is_snapshot = message.type == "snapshot"
@@ -167,6 +169,10 @@ class TickerChanges:
             for place, value in islice(fields, length):
                 latest[place] = value
             merged += latest
+            merged[start + _SEQUENCE] = ABSENT if message.cs is None else message.cs
+            merged[start + _SENT] = ABSENT if message.ts is None else message.ts * 1_000_000
+            merged[start + _RECEIVED] = receive_time
+            start += len(latest)
             if has_extra:
                 extra = {} if is_snapshot or not topic.ticker_extra else _still_extra(topic)
                 if i in self._extra:
@@ -178,9 +184,6 @@ class TickerChanges:
             topic.awaiting, topic.sequence, topic.last_time = False, message.cs, receive_time
             topic.push = (message.type, message.cs, message.ts, message.data)
         rows = np.frombuffer(merged, np.int64).reshape(-1, len(_EMPTY))
-        rows[:, _SEQUENCE] = [ABSENT if sequence is None else sequence for sequence in sequences]
-        rows[:, _SENT] = sent_times
-        rows[:, _RECEIVED] = receive_time
         columns = {
             "symbol": np.array([topic.place for topic in topics], np.int64),
             "tick_direction": rows[:, _DIRECTION],
