@@ -60,7 +60,7 @@ class Heap:
         self, resident: Callable[[], int | None] | None = None, trim: Callable[[], object] | None = None
     ) -> None:
         self._resident = resident or resident_bytes
-        self._trim = trim or _trim
+        self._trim = trim or give_freed_back
         self._least: int | None = None
         self._tries = 0
 
@@ -91,7 +91,8 @@ def resident_bytes() -> int | None:
         return None
 
 
-def _trim() -> None:
+def give_freed_back() -> None:
+    """Return to the system what is freed and kept, of every heap; some ms, in any thread."""
     trim = _libc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -97,6 +97,11 @@ class Collector:
             self._tables.append(table)
             self.count += len(table)
 
+    @property
+    def parts(self) -> Sequence[Table]:
+        """What was taken as columns, as it came."""
+        return self._tables
+
     def events_of(self, kind: int) -> Sequence[Any]:
         """The events of a rare kind."""
         return self._rows.get(kind, ((), ()))[1]
@@ -107,12 +112,20 @@ class Collector:
 
     def tables(self) -> Iterator[Table]:
         """Everything taken, one table a kind, each by ring number; each made when it is asked for."""
+        return _joined(self._by_kind())
+
+    def drain(self) -> Iterator[Table]:
+        """As `tables`, and forgotten: what a table was made of is let go before the next is made."""
+        by_kind = self._by_kind()
+        self.clear()
+        return _joined(by_kind)
+
+    def _by_kind(self) -> dict[int, list[Table]]:
         by_kind: dict[int, list[Table]] = {}
         loose = [from_events(kind, *rows) for kind, rows in self._rows.items() if rows[0]]
         for table in (*self._tables, *loose, *from_reads(self._reads)):
             by_kind.setdefault(table.kind, []).append(table)
-        for tables in by_kind.values():
-            yield in_order(concat(tables))
+        return by_kind
 
     def clear(self) -> None:
         """Forget everything."""
@@ -122,6 +135,11 @@ class Collector:
         self._reads.clear()
         self._loose = 0
         self.count = 0
+
+
+def _joined(by_kind: dict[int, list[Table]]) -> Iterator[Table]:
+    for kind in list(by_kind):
+        yield in_order(concat(by_kind.pop(kind)))
 
 
 # From the columns of reads -----------------------------------------------------------------------------------------

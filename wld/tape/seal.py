@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from wld import process
 from wld.errors import TapeDamaged, TapeError
 from wld.tape import layout, rows
 from wld.tape.checkpoints import Books, advance, taken_over
@@ -26,7 +27,10 @@ from wld.tape.table import Numbered, Table, by_symbol, cut, to_events
 
 GROUP_EVENTS = 262_144
 GROUP_LEVELS = 4_194_304
-"""What is held in memory while sealing, as columns: at most some 200 MB; a reader that merges kinds holds as much."""
+"""What is held in memory while sealing, as columns. Of 500 symbols (2.5 million levels) that was 150 MB at its peak, some
+60 bytes a level, so at most some 250 MB; a reader that merges kinds holds as much."""
+LARGE = 16_384
+"""Rows of a table that is worth giving memory back for."""
 WINDOW = 16_384
 """Ring numbers whose events a reader makes at a time."""
 
@@ -270,7 +274,6 @@ def _copy(segment: Segment, target: BlockFile, books: Books, choices: Choices) -
         if (window.count >= GROUP_EVENTS or levels >= GROUP_LEVELS) and block.first_number > last_number:
             _put_window(target, window, books, keeps_deltas, is_first, choices)
             is_first = False
-            window.clear()
             levels = 0
         last_number = max(last_number, block.last_number)
         try:
@@ -288,14 +291,22 @@ def _put_window(
 ) -> None:
     """What is complete up to here: a block for each kind and symbol, and the checkpoints that are due."""
     drafts: list[Draft] = []
-    tables = list(window.tables())
-    if is_first and keeps_deltas and tables:
-        moving = {symbol for whole in tables if whole.kind == layout.BOOK for symbol in whole.symbols}
-        drafts += taken_over(books, min(int(whole.numbers[0]) for whole in tables), moving)
-    for whole in tables:
-        for part in by_symbol(whole):
+    if is_first and keeps_deltas and window.count:
+        moving = {symbol for part in window.parts if part.kind == layout.BOOK for symbol in part.symbols}
+        drafts += taken_over(books, min(int(part.numbers.min()) for part in window.parts), moving)
+    for whole in window.drain():
+        # A window's columns are there once, or twice while they are joined and sorted, and what that frees is no good
+        # for the large pieces that follow.
+        kind, is_large = whole.kind, len(whole) >= LARGE
+        if is_large:
+            process.give_freed_back()
+        parts = by_symbol(whole)
+        del whole
+        if is_large:
+            process.give_freed_back()
+        for part in parts:
             drafts += rows.encode_table(part, pack=True, choices=choices)
-            if whole.kind == layout.BOOK and keeps_deltas:
+            if kind == layout.BOOK and keeps_deltas:
                 drafts += advance(books, part, is_start=is_first)
     drafts.sort(key=lambda draft: draft.first_number)
     if drafts:

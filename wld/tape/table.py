@@ -355,7 +355,8 @@ def take(table: Table, rows: Index) -> Table:
         starts = np.cumsum(counts) - counts
         counts = counts[rows]
         ends = np.cumsum(counts)
-        levels = np.repeat(starts[rows] - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+        levels = np.repeat(starts[rows] - ends + counts, counts)
+        levels += np.arange(len(levels))
         for name in LEVEL_COLUMNS:
             column = table.columns[name]
             columns[name] = [column[i] for i in levels.tolist()] if isinstance(column, list) else column[levels]
