@@ -22,7 +22,7 @@ from wld import engine
 from wld.config import Setting, load
 from wld.logs import JsonFormatter, TextFormatter
 from wld.ring import Ring
-from wld.status import Status
+from wld.status import Lags, Status
 from wld.testing import make_book_delta, make_book_snapshot, make_gap, make_ticker, make_trade
 
 MS = 1_000_000
@@ -157,3 +157,17 @@ def test_sinks_of_any_package_are_heard_at_the_chosen_level() -> None:
         assert logger.level == logging.DEBUG
     finally:
         logger.setLevel(before)
+
+
+@pytest.mark.parametrize("steps", [(3,), (4, 1), (2, 7), (9, 4, 13), (20,)])
+def test_percentiles_are_of_the_latest_lags_and_take_no_more_memory(steps: tuple[int, ...]) -> None:
+    lags, every = Lags(4), []
+    size = lags._ring.nbytes
+    for step in steps:
+        new = [1_000_000 * (len(every) + n) for n in range(step)]
+        lags.add(new)
+        every += new
+    assert lags.percentiles(0, 100) == (every[-4:][0] / 1e6, every[-1] / 1e6)
+    assert lags._ring.nbytes == size
+    lags.clear()
+    assert lags.percentiles(50) == (None,)

@@ -19,9 +19,36 @@ from wld.units import ABSENT
 log = logging.getLogger("wld.status")
 
 MOST_LAGS = 100_000
-"""Lags kept for the percentiles of one interval."""
+"""The latest lags of an interval, kept for its percentiles: 0.8 MB, from the start."""
 GATHER_S, GATHER_EVENTS = 0.5, 32
 """So much is counted at once, or what came in so long; whoever asks for figures sets it off as well."""
+
+
+class Lags:
+    """The latest so many lags, ns, in a ring whose memory is the same empty and full."""
+
+    def __init__(self, most: int = MOST_LAGS) -> None:
+        self._ring = np.full(most, 0, np.int64)
+        self._taken = 0
+
+    def add(self, lags: Any) -> None:
+        """Take some, oldest first."""
+        most = len(self._ring)
+        lags = lags[-most:]
+        start = self._taken % most
+        self._ring[start : start + len(lags)] = lags[: most - start]
+        self._ring[: max(0, start + len(lags) - most)] = lags[most - start :]
+        self._taken += len(lags)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._taken = 0
+
+    def percentiles(self, *which: float) -> tuple[float | None, ...]:
+        """Of what is kept, ms; None of nothing."""
+        if not self._taken:
+            return (None,) * len(which)
+        return tuple((np.percentile(self._ring[: self._taken], which) / 1e6).tolist())
 
 
 class Status:
@@ -34,7 +61,7 @@ class Status:
         self._since = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._total: Counter[str] = Counter()
-        self._lags: list[int] = []
+        self._lags = Lags()
         self._sinks: dict[str, Mapping[str, Any]] = {}
         self._batches: Subscription | None = None
         self._last_receive_time: int | None = None
@@ -114,7 +141,8 @@ class Status:
             if tables.trades is not None:
                 sent = tables.trades["sent_time"]
                 counts["trade"] += len(sent)
-                self._lags += (tables.receive_time - sent[sent != ABSENT]).tolist()
+                self._lags.add(tables.receive_time - sent[sent != ABSENT])
+        lags: list[int] = []
         for event in rows:
             kind = kind_of(event)
             self._counts[kind] += 1
@@ -122,9 +150,9 @@ class Status:
                 self._counts[f"gap:{event.reason.value}"] += 1
                 self._last_gap_time = event.receive_time
             elif isinstance(event, Trade) and event.sent_time is not None:
-                self._lags.append(event.receive_time - event.sent_time)
-        if len(self._lags) > MOST_LAGS:
-            del self._lags[:-MOST_LAGS]
+                lags.append(event.receive_time - event.sent_time)
+        if lags:
+            self._lags.add(lags)
 
     async def _speak(self) -> None:
         while True:
@@ -141,12 +169,12 @@ class Status:
         self._take()
         seconds = max(1e-9, time.monotonic() - self._since)
         statistics = self._ring.statistics()
-        p50, p99 = np.percentile(np.array(self._lags), (50, 99)) / 1e6 if self._lags else (None, None)
+        p50, p99 = self._lags.percentiles(50, 99)
         return {
             "events": {kind: self._counts[kind] for kind in KINDS if self._counts[kind]},
             "rates": {kind: round(self._counts[kind] / seconds, 1) for kind in KINDS if self._counts[kind]},
-            "lag_p50_ms": None if p50 is None else round(float(p50), 1),
-            "lag_p99_ms": None if p99 is None else round(float(p99), 1),
+            "lag_p50_ms": None if p50 is None else round(p50, 1),
+            "lag_p99_ms": None if p99 is None else round(p99, 1),
             "gaps": {kind[4:]: n for kind, n in sorted(self._counts.items()) if kind.startswith("gap:")},
             "drops": {sink.name: sink.dropped for sink in statistics.sinks if sink.dropped},
             "ring_depth": max((sink.depth for sink in statistics.sinks), default=0),
