@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import wld.bybit.book_columns
 import wld.bybit.columns
 from tests.bybit import frames
 from tests.bybit.frames import S
@@ -33,6 +34,7 @@ SYMBOLS = ("WLDUSDT", "1000PEPEUSDT", "BTC-27NOV26", "AUSDT")
 def small_reads_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", 1)
     monkeypatch.setattr(wld.bybit.columns, "DELTAS_FROM", request.param)
+    monkeypatch.setattr(wld.bybit.book_columns, "FEW", request.param - 1)
 
 
 class Pair:
@@ -271,7 +273,8 @@ def test_the_two_ways_may_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
     luck = random.Random(3)
     exchange, pair = Exchange(luck, 0.1), Pair()
     for now in range(1, 200):
-        monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", luck.choice([1, 1000]))
+        monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", luck.choice([1, 1, 1000]))
+        monkeypatch.setattr(wld.bybit.book_columns, "FEW", luck.choice([0, 1000]))
         pair.read([exchange.message() for _ in range(luck.choice([1, 5, 30]))], now * S)
     assert pair.columns._columns.reads > 20
 

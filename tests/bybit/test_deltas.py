@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import wld.bybit.book_columns
 import wld.bybit.columns
 from tests.bybit import frames
 from tests.bybit.frames import S
@@ -19,8 +20,9 @@ from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import BookDelta, Gap, GapReason
 
 
-@pytest.fixture(autouse=True)
-def any_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 10**9], ids=["with the cache", "few"])
+def any_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wld.bybit.book_columns, "FEW", request.param)
     monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", 1)
     monkeypatch.setattr(wld.bybit.columns, "DELTAS_FROM", 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from wld.bybit.topics import STRICT_DEPTH, Sides, Topic
 from wld.tables import Columns
 from wld.units import ABSENT, INT64_MAX
 
-_1 = np.array(1)
+_0, _1 = np.array(0), np.array(1)
+FEW = 64
+"""Fewer messages are taken into their books one by one (measured)."""
 _MOST = np.array([INT64_MAX, INT64_MAX, MAX_MS, MAX_MS], np.uint64)
 _NOWHERE = -2
 """An update id that nothing continues."""
@@ -58,7 +60,59 @@ class Books(Struct):
             "level_size": self.levels.size,
         }
 
-    def follow(self) -> Ints:
+    def advance(self, cells: KnownLevels) -> Iterable[tuple[Topic, int, int, Sides]]:
+        """Take the messages into their books; of each of `topics` the last update id and sequence, and its sides.
+
+        Raises: Again for books that these messages do not simply continue, everything as it was before.
+        """
+        if len(self.at) < FEW and not np.count_nonzero(self.is_snapshot):
+            return self._advance_few()
+        lasts = self._follow()
+        slow, sides = self._settle(cells)
+        cells.learn(slow)
+        ends = self.update_id.take(lasts).tolist(), self.sequence.take(lasts).tolist()
+        return zip(self.topics, *ends, sides, strict=True)
+
+    def _advance_few(self) -> Iterable[tuple[Topic, int, int, Sides]]:
+        """The same, message by message and without the cache."""
+        topics, levels = self.topics, self.levels
+        sides_of = [topic.sides for topic in topics]
+        update_ids, sequences = _stands(topics)
+        # A price whose size is zero is told by its complement, which no side holds.
+        prices: list[int] = (levels.price ^ -(levels.size == _0).astype(np.int64)).tolist()
+        counts = levels.counts.tolist()
+        log: list[tuple[set[int], int]] = []
+        odd: set[Topic] = set()
+        start = 0
+        for place, update_id, sequence, bids, asks in zip(
+            self.which.tolist(),
+            self.update_id.tolist(),
+            self.sequence.tolist(),
+            counts[0::2],
+            counts[1::2],
+            strict=True,
+        ):
+            if update_id != update_ids[place] + 1 or ABSENT < sequence < sequences[place]:
+                odd.add(topics[place])
+            update_ids[place], sequences[place] = update_id, sequence
+            sides = sides_of[place]
+            middle = start + bids
+            end = middle + asks
+            if not (sides.bids.issuperset(prices[start:middle]) and sides.asks.issuperset(prices[middle:end])):
+                _change(sides, prices[start:middle], False, log)
+                _change(sides, prices[middle:end], True, log)
+                if sides.is_crossed():
+                    odd.add(topics[place])
+            start = end
+        if odd:
+            for live, price in reversed(log):
+                live.symmetric_difference_update((price,))
+            for sides in sides_of:
+                sides.set_best()
+            raise Again(odd)
+        return zip(topics, update_ids, sequences, sides_of, strict=True)
+
+    def _follow(self) -> Ints:
         """Each book's last message. Raises: Again for books that these messages do not simply continue."""
         has_snapshots = np.count_nonzero(self.is_snapshot) > 0
         if has_snapshots:
@@ -74,11 +128,7 @@ class Books(Struct):
         firsts, lasts = bounds[:-1], bounds[1:] - _1
         before, sequence_before = np.empty(n, np.int64), np.empty(n, np.int64)
         before[1:], sequence_before[1:] = update_id[:-1], sequence[:-1]
-        before[firsts] = [
-            _NOWHERE if topic.awaiting or topic.depth < STRICT_DEPTH or not topic.last_update else topic.last_update
-            for topic in topics
-        ]
-        sequence_before[firsts] = [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
+        before[firsts], sequence_before[firsts] = _stands(topics)
         before += _1
         odd = update_id != before
         odd |= (sequence < sequence_before) & (sequence != ABSENT)
@@ -91,7 +141,7 @@ class Books(Struct):
         last: Ints = order.take(lasts)
         return last
 
-    def settle(self, cells: KnownLevels) -> tuple[Slow, list[Sides]]:
+    def _settle(self, cells: KnownLevels) -> tuple[Slow, list[Sides]]:
         """Bring the books' sides up to date; (levels to learn, each of `topics`' sides).
 
         Raises: Again for books that cross, everything as it was before.
@@ -188,6 +238,33 @@ class Books(Struct):
         if odd:
             raise Again(odd)
         return made
+
+
+def _stands(topics: Sequence[Topic]) -> tuple[list[int], list[int]]:
+    """Where books stand: update ids, and sequences."""
+    return [
+        _NOWHERE if topic.awaiting or topic.depth < STRICT_DEPTH or not topic.last_update else topic.last_update
+        for topic in topics
+    ], [ABSENT if topic.sequence is None else topic.sequence for topic in topics]
+
+
+def _change(sides: Sides, prices: Sequence[int], is_ask: bool, log: list[tuple[set[int], int]]) -> None:
+    """Take changes of one side in, prices that go as their complements, and note each that came or went."""
+    live = sides.asks if is_ask else sides.bids
+    for price in prices:
+        if price < 0:
+            if ~price in live:
+                live.remove(~price)
+                sides.went(~price, is_ask)
+                log.append((live, ~price))
+        elif price not in live:
+            live.add(price)
+            log.append((live, price))
+            if is_ask:
+                if price < sides.best_ask:
+                    sides.best_ask = price
+            elif price > sides.best_bid:
+                sides.best_bid = price
 
 
 def book_numbers(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:

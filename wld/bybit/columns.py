@@ -229,13 +229,10 @@ class _Read:
         made_liquidations = liquidated.columns(values[2 * sold.count : items])
         made_books = None
         if books.at:
-            lasts = books.follow()
-            made_books = books.columns()
-            slow, sides = books.settle(self._decoder._cells)
+            stands = books.advance(self._decoder._cells)
             # From here on nothing fails: the state moves on.
-            self._decoder._cells.learn(slow)
-            update_ids, sequences = books.update_id.take(lasts).tolist(), books.sequence.take(lasts).tolist()
-            for topic, update_id, sequence, its_sides in zip(books.topics, update_ids, sequences, sides, strict=True):
+            made_books = books.columns()
+            for topic, update_id, sequence, its_sides in stands:
                 topic.last_update = update_id
                 topic.sequence, topic.last_time = None if sequence == ABSENT else sequence, self._time
                 topic.sides, topic.awaiting = its_sides, False

@@ -53,8 +53,6 @@ class Sides:
 
     def apply(self, bids: tuple[Level, ...], asks: tuple[Level, ...]) -> None:
         """Take in a delta."""
-        if len(self.gone) > MOST_GONE:
-            self.owner, self.gone = None, []
         for price, size in bids:
             if size:
                 self.bids.add(price)
@@ -62,7 +60,7 @@ class Sides:
                     self.best_bid = price
             else:
                 self.bids.discard(price)
-                self._went(price, False)
+                self.went(price, False)
         for price, size in asks:
             if size:
                 self.asks.add(price)
@@ -70,11 +68,14 @@ class Sides:
                     self.best_ask = price
             else:
                 self.asks.discard(price)
-                self._went(price, True)
+                self.went(price, True)
 
-    def _went(self, price: int, is_ask: bool) -> None:
+    def went(self, price: int, is_ask: bool) -> None:
+        """Note for those caches that a price went."""
         if self.owner is not None:
             self.gone.append((price, is_ask))
+            if len(self.gone) > MOST_GONE:
+                self.owner, self.gone = None, []
 
     def is_crossed(self) -> bool:
         """Whether the best bid is at or above the best ask."""
