@@ -967,6 +967,50 @@ def test_what_only_a_line_that_is_gone_had_is_a_gap() -> None:
     accounted(lines.venue.published[TICKER], lines.names(TICKER), is_book=False)
 
 
+def test_a_book_listed_anew_with_a_lower_sequence_is_told_by_the_line_that_begins_with_it() -> None:
+    """The venue ended the subscription without a word: what came until another line began, nobody brought."""
+    lines, _, other = two_lines()
+    since = next(e.receive_time for e in reversed(lines.out) if isinstance(e, BookDelta))
+    lines.kill(other)
+    lines.pass_time(20_000)
+    lines.venue.cross -= 900
+    lines.venue.update_id = 5_000
+    lines.venue.book()
+    lines.deliver(lines.connect())
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic, gap.missed, gap.first_time) == (GapReason.SILENCE, "orderbook.50", None, since)
+    assert lines.names(BOOK)[-2:] == [None, lines.venue.published[BOOK][-1]]
+
+
+def test_a_gap_of_a_quiet_topic_begins_where_the_one_before_it_ended() -> None:
+    lines = Lines()
+    line = lines.connect()
+    lines.settle()
+    for _ in range(2):
+        other = lines.connect()
+        lines.deliver(other)  # confirmed, and nothing shows yet that the first was as far by then
+        lines.pass_time(2_000)
+        lines.publish(lines.venue.book(), but=line)
+        lines.deliver(other)
+        lines.kill(line)
+        lines.settle()
+        line = other
+    first, second = (gap for gap in lines.gaps() if gap.topic == "allLiquidation")
+    assert first.last_time == second.first_time
+
+
+@pytest.mark.parametrize("kind", ["one line", "several"])
+def test_what_rest_brought_of_a_topic_that_is_refused_meanwhile_is_known(kind: str) -> None:
+    memory = Arbiter([TRADES]) if kind == "several" else MarketDecoder()
+    if isinstance(memory, MarketDecoder):
+        memory.expect(TRADES)
+        memory.forget(TRADES)
+    else:
+        memory.remove_topics([TRADES])
+    memory.add_trade(TRADES, "a", START)
+    assert memory.knows_trade(TRADES, "a")
+
+
 def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:
     lines = Lines()
     lines.arbiter.holes = []

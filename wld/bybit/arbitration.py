@@ -400,8 +400,7 @@ class Arbiter(Merging):
         untold, view.untold = view.untold, None
         if untold is None or untold[1] <= since:
             return []
-        told = self._gap(reason, topic.name, max(since, untold[0]), None)
-        return [structs.replace(told, last_time=untold[1])]
+        return [self._gap(reason, topic.name, max(since, untold[0]), None, last=untold[1])]
 
     # -- time
 
@@ -543,12 +542,12 @@ class Arbiter(Merging):
 
     def knows_trade(self, topic: str, trade_id: str) -> bool:
         """Whether a trade went out, as far as is remembered."""
-        state = self._topics.get(topic)
+        state = self._topics.get(topic) or self._removed.get(topic)
         return state is not None and (trade_id in state.log.places or trade_id in state.extra)
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the lines."""
-        state = self._topics.get(topic)
+        state = self._topics.get(topic) or self._removed.get(topic)
         if state is not None:
             self._remember_extra(state, trade_id)
 

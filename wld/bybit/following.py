@@ -159,12 +159,12 @@ class Following:
 
     def knows_trade(self, topic: str, trade_id: str) -> bool:
         """Whether a trade went out, as far as is remembered."""
-        state = self.topics.get(topic)
+        state = self.topics.get(topic) or self._forgotten.get(topic)
         return state is not None and (trade_id in state.recent or trade_id in state.older)
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the stream."""
-        state = self.topics.get(topic)
+        state = self.topics.get(topic) or self._forgotten.get(topic)
         if state is not None:
             state.recent[trade_id] = self.time
             state.newest = max(state.newest, event_time)

@@ -10,8 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import structs
-
 from wld.bybit.following import SIGNS, Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import NS, Overlaps
@@ -49,6 +47,8 @@ class Merging(Overlaps, ABC):
         self._heal: set[str] = set()
         self._begun: dict[str, tuple[int, int]] = {}
         """By symbol, sent and receive time of the first event of all."""
+        self._told_until: Counter[str | None] = Counter()
+        """By topic, None for all: until when the latest Gap told, ns."""
         self._rubbish: Gap | None = None
         """Told last, and nothing since."""
         self.holes: list[Hole] | None = None
@@ -197,7 +197,9 @@ class Merging(Overlaps, ABC):
                 # The venue counts from elsewhere since: a snapshot replaces, whatever its update id and sequence.
                 self.counters["late"] += 1
                 if item.is_snapshot:
-                    return self._say(topic, view, item)
+                    # Whoever covered the topic until then was mute on it: what came meanwhile, nobody brought.
+                    gap = self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)
+                    return [gap, *self._say(topic, view, item)]
                 self._resync(line, topic)
                 return []
             return self._late(topic, item)
@@ -277,7 +279,7 @@ class Merging(Overlaps, ABC):
         if sent < first or not self._is_believable(sent):
             return []
         (_, begun), topic.begun = topic.begun, None
-        gap = structs.replace(self._gap(GapReason.SILENCE, topic.name, since, None), last_time=begun)
+        gap = self._gap(GapReason.SILENCE, topic.name, since, None, last=begun)
         if self.holes and self.holes[-1].gap.gap_id == gap.gap_id:
             self.holes[-1] = Hole(gap, {topic.name: None})  # from the beginning on
         return [gap]
@@ -472,8 +474,20 @@ class Merging(Overlaps, ABC):
         return skipped if skipped >= 0 else None
 
     def _gap(
-        self, reason: GapReason, name: str | None, first: int | None, missed: int | None, *, is_open: bool = False
+        self,
+        reason: GapReason,
+        name: str | None,
+        first: int | None,
+        missed: int | None,
+        *,
+        is_open: bool = False,
+        last: int | None = None,
     ) -> Gap:
+        """From the last message before to now, or to `last`; never from before the end of a Gap of the same topic."""
+        last = self._now if last is None else last
+        told = max(self._told_until[None], self._told_until[name])
+        if (first or 0) < told <= last:
+            first = told
         prefix, _, symbol = name.rpartition(".") if name else (None, "", None)
         gap = Gap(
             gap_id=self._next_gap_id(),
@@ -482,10 +496,11 @@ class Merging(Overlaps, ABC):
             symbol=symbol,
             missed=missed,
             first_time=first,
-            last_time=None if is_open else self._now,
+            last_time=None if is_open else last,
             receive_time=self._now,
         )
         if not is_open:
+            self._told_until[name] = max(last, self._told_until[name])
             self._note_hole(gap)
         if prefix and prefix.startswith("orderbook."):
             self.signs.append(gap)
