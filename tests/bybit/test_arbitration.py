@@ -982,6 +982,62 @@ def test_a_book_listed_anew_with_a_lower_sequence_is_told_by_the_line_that_begin
     assert lines.names(BOOK)[-2:] == [None, lines.venue.published[BOOK][-1]]
 
 
+def test_a_ticker_that_a_new_line_begins_with_tells_that_the_others_were_mute() -> None:
+    """The venue ended a symbol's subscriptions on both lines without a word; a line that is opened anew has them again."""
+    lines, mute, other = two_lines()
+    published = lines.venue.published
+    lines.publish(lines.venue.trade(1))
+    lines.deliver_all()
+    lines.kill(other)
+    lines.pass_time(200)
+    for frame in (lines.venue.trade(1), lines.venue.ticker(), lines.venue.liquidations(1)):
+        lines.publish(frame, but=mute)
+    lines.pass_time(200)
+    lines.deliver(lines.connect())
+    for _ in range(3):
+        lines.pass_time(300)
+        lines.publish(lines.venue.book())
+        lines.publish(lines.venue.trade(1), but=mute)
+        lines.publish(lines.venue.ticker(), but=mute)
+        lines.deliver_all()
+    assert sorted(gap.topic or "" for gap in lines.gaps()) == ["allLiquidation", "publicTrade", "tickers"]
+    assert lines.names(TRADES) == [published[TRADES][0], None, *published[TRADES][2:]]
+    accounted(published[TICKER], lines.names(TICKER), is_book=False)
+    assert {topic for line, topic in lines.resyncs if line == mute} == {TRADES, TICKER, LIQUIDATIONS}
+
+
+def test_trades_of_a_symbol_listed_anew_with_lower_sequences_are_not_taken_for_those_of_a_gap() -> None:
+    lines, first, second = two_lines()
+    lines.kill(first)
+    lines.kill(second)
+    first = lines.connect()
+    lines.settle()
+    lines.publish(lines.venue.trade(1))  # the first after the Gap
+    lines.deliver_all()
+    lines.connect()
+    lines.pass_time(2_000)
+    lines.settle()
+    lines.kill(first)
+    lines.venue.cross = 10
+    for _ in range(3):
+        lines.publish(lines.venue.trade(1))
+        lines.deliver_all()
+    assert lines.names(TRADES)[-4:] == lines.venue.published[TRADES]
+
+
+def test_tickers_of_a_symbol_listed_anew_with_lower_sequences_go_on_behind_a_gap() -> None:
+    lines, mute, other = two_lines()
+    lines.kill(other)
+    lines.venue.cross = 10
+    lines.venue.ticker()
+    lines.pass_time(20_000)
+    lines.deliver(lines.connect())
+    for _ in range(3):
+        lines.publish(lines.venue.ticker(), but=mute)
+        lines.deliver_all()
+    assert lines.names(TICKER)[-5:] == [None, *lines.venue.published[TICKER][-4:]]
+
+
 def test_a_gap_of_a_quiet_topic_begins_where_the_one_before_it_ended() -> None:
     lines = Lines()
     line = lines.connect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -93,14 +93,13 @@ class Truth:
         self.muted.add(index)
         self._mute_times.setdefault(self.published[index].topic, []).append(self.published[index].at)
 
-    def ticker(self, topic: str, at: int) -> dict[str, Any]:
-        """A ticker's fields as they stood at a push time, in our names and units."""
+    def ticker(self, topic: str, at: int) -> list[dict[str, Any]]:
+        """A ticker's fields as they stood at a push time, in our names and units; two where it was listed anew just then."""
         times, states = self._tickers[topic]
-        place = bisect_right(times, at) - 1
-        if place < 0:
-            return {}
-        frame = _encode({"topic": topic, "type": "snapshot", "data": states[place]})
-        return decode_ticker(decode_envelope(frame))[1]
+        end = bisect_right(times, at)
+        begin = bisect_left(times, times[end - 1]) if end else 0
+        frames = (_encode({"topic": topic, "type": "snapshot", "data": state}) for state in states[begin:end])
+        return [decode_ticker(decode_envelope(frame))[1] for frame in frames]
 
 
 def digest(bids: dict[int, int], asks: dict[int, int]) -> int:

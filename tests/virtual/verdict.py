@@ -122,12 +122,11 @@ def _states(truth: Truth, life: Sequence[Event]) -> Iterator[str]:
                 yield f"state: {topic} is another book at u {event.update_id} ({type(event).__name__})"
         elif isinstance(event, Ticker):
             topic = f"tickers.{event.symbol}"
-            wanted = truth.ticker(topic, event.sent_time or 0)
             found = {name: getattr(event, name) for name in FIELDS if getattr(event, name, None) is not None}
-            if truth.was_mute(topic, event.sent_time or 0):
-                continue
-            if differs := [n for n in {*wanted, *found} if wanted.get(n) != found.get(n)]:
-                yield f"state: {topic} cs {event.sequence} sent {event.sent_time} differs in {', '.join(sorted(differs))}"
+            wanted = truth.ticker(topic, event.sent_time or 0)
+            if found not in wanted and not truth.was_mute(topic, event.sent_time or 0):
+                fields = sorted({name for name, value in found.items() if value != (wanted or [{}])[-1].get(name)})
+                yield f"state: {topic} cs {event.sequence} sent {event.sent_time} differs in {', '.join(fields)}"
         elif isinstance(event, Trade):
             own = event.price, event.size, event.aggressor_side, event.event_time, event.sequence
             if trades.get(event.trade_id, own) != own:

@@ -173,6 +173,7 @@ class World:
 
     async def _until_settled(self) -> None:
         """Until every line carries everything again, so that the next fault is the only one."""
+        await trio.sleep(0.5)  # what has just happened is known by then
         with trio.move_on_after(300):
             while True:
                 groups = self.source._groups

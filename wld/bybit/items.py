@@ -10,6 +10,8 @@ from msgspec import structs
 from wld.bybit.topics import STRICT_DEPTH
 from wld.events import BookDelta, BookSnapshot, Event, Liquidation, Ticker, Trade
 
+FAR_NS = 1_000_000_000
+"""Trades of one listing that are so far apart, by the matching engine's clock, have sequences in the same order."""
 Prices = tuple[set[int], set[int]]
 """Of bids and asks, 1e-8."""
 
@@ -114,8 +116,12 @@ def _state_item(is_strict: bool, event: Event) -> Item:
 
 
 def is_older(kind: str, order: tuple[int | None, int], than: tuple[int | None, int]) -> bool:
-    """Whether an item belongs before an entry: by cross sequence where both have it, else by its second measure."""
-    if order[0] is not None and than[0] is not None and order[0] != than[0]:
+    """Whether an item belongs before an entry: by cross sequence where both have it, else by its second measure.
+
+    A symbol that is listed anew may count from elsewhere: trades far apart in time go by that.
+    """
+    is_far = kind == "trade" and abs(order[1] - than[1]) > FAR_NS
+    if order[0] is not None and than[0] is not None and order[0] != than[0] and not is_far:
         return order[0] < than[0]
     if kind == "trade":
         return order[1] < than[1]

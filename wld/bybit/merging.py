@@ -10,12 +10,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from wld.bybit.following import SIGNS, Hole
 from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import NS, Overlaps
 from wld.bybit.standing import TopicState, View
 from wld.bybit.topics import LastTrade
-from wld.events import Event, Gap, GapReason, Trade
+from wld.events import Event, Gap, GapReason, Ticker, Trade
 
 HELD_ITEMS = 20_000
 """Held per topic and line at most; beyond, the line behind is given up as after `HOLD_S`."""
@@ -93,7 +95,7 @@ class Merging(Overlaps, ABC):
             if place is not None:
                 self._compare(topic, line, item, place)
                 return self._heal_with(topic, item, place)
-            return self._walk(topic, line, view, item)
+            return [*self._mute_until(topic, line, item), *self._walk(topic, line, view, item)]
         if topic.is_strict and not item.is_snapshot:
             return []
         self._note_flow(item)
@@ -179,6 +181,38 @@ class Merging(Overlaps, ABC):
                 return [self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)]
         return []
 
+    def _mute_until(self, topic: TopicState, line: int, item: Item) -> list[Event]:
+        """The Gaps that the ticker proves which a line begins with: it is another state, later than the last that went out.
+
+        The lines that count as covering it have passed its time without that, so the venue ended their subscriptions, and
+        nobody was told: as it would at a delisting, of all the symbol's topics.
+        """
+        event, last = item.events[0], topic.last_ticker
+        if item.is_flow or not isinstance(event, Ticker) or last is None or self._is_behind(topic, item):
+            return []
+        sent = item.order[1]
+        covering = [other for other, view in topic.views.items() if view.attached and other != line]
+        if not all(self._lines[other].last_sent >= sent + self._overlap for other in covering):
+            return []
+        if event.sequence == last.sequence or _state(event) == _state(last):
+            return []
+        self._notes.append(
+            ("silence", f"{topic.name}: was no longer subscribed on the other lines, and they were not told")
+        )
+        out: list[Event] = []
+        for each in self._topics.values():
+            view = each.views[line]
+            if each.symbol != topic.symbol or each.kind == "book" or not (view.subscribed or each is topic):
+                continue
+            out.append(self._gap(GapReason.SILENCE, each.name, each.last_time or self._begun[topic.symbol][1], None))
+            each.begins_again(line, self._sent)
+            view.attached = True
+            for other in covering:
+                self._resync(other, each)
+            if each is not topic:
+                out += self._attach(each, line, None)
+        return out
+
     def _walk(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
         """One item of a line that has its place."""
         log = topic.log
@@ -193,10 +227,10 @@ class Merging(Overlaps, ABC):
                 return self._heal_with(topic, item, place)
             if not self._is_behind(topic, item) or topic.kind in ("trade", "liquidation"):
                 return self._new(topic, line, view, item)
-            if topic.is_strict and self._is_old(topic):
+            if self._is_old(topic) and (topic.is_strict or item.order[1] > log.at(log.end)[2][1]):
                 # The venue counts from elsewhere since: a snapshot replaces, whatever its update id and sequence.
                 self.counters["late"] += 1
-                if item.is_snapshot:
+                if item.is_snapshot or not topic.is_strict:
                     # Whoever covered the topic until then was mute on it: what came meanwhile, nobody brought.
                     gap = self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)
                     return [gap, *self._say(topic, view, item)]
@@ -312,6 +346,8 @@ class Merging(Overlaps, ABC):
         event = item.events[0]
         if type(event) is Trade:
             topic.last_trade = (event.trade_id, event.event_time)
+        elif type(event) is Ticker:
+            topic.last_ticker = event
         if topic.is_strict:
             topic.keep_book(item)
         if topic.is_after_hole:
@@ -457,6 +493,8 @@ class Merging(Overlaps, ABC):
             first = topic.views[line].held[0]
             place = self._place(topic, first)
             if place is not None or self._covers(topic, line, first):
+                if place is None:
+                    out += self._mute_until(topic, line, first)
                 out += self._attach(topic, line, None if place is None else place - 1)
         return out
 
@@ -514,3 +552,8 @@ class Merging(Overlaps, ABC):
     def last_trades(self, symbol: str | None = None) -> dict[str, LastTrade | None]:
         """The trade that went out last, by topic: of a symbol, or of all."""
         return {t.name: t.last_trade for t in self._topics.values() if t.kind == "trade" and symbol in (None, t.symbol)}
+
+
+def _state(event: Ticker) -> Ticker:
+    """A ticker without what says when."""
+    return structs.replace(event, sequence=None, event_time=None, sent_time=None, receive_time=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from wld.bybit.items import Item, kind_of, merge
 from wld.bybit.topics import LastTrade
-from wld.events import BookDelta, BookSnapshot, Event, GapReason
+from wld.events import BookDelta, BookSnapshot, Event, GapReason, Ticker
 
 Entry = tuple[Any, int, tuple[int | None, int], int, bool]
 """key, content, order, time of going out, whether a snapshot (that other lines are not sent)"""
@@ -123,7 +123,7 @@ class LineState:
 
 class TopicState:
     __slots__ = (
-        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_time", "last_trade", "leader", "log", "name", "owed", "symbol",
+        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_ticker", "last_time", "last_trade", "leader", "log", "name", "owed", "symbol",
         "views",
     )  # fmt: skip
 
@@ -137,6 +137,7 @@ class TopicState:
         self.views: dict[int, View] = {}
         self.last_time: int | None = None
         self.last_trade: LastTrade | None = None
+        self.last_ticker: Ticker | None = None
         self.hole: tuple[GapReason, int | None] | None = None
         self.hole_order: tuple[int | None, int] | None = None
         """Order of the first entry after the last hole: what is older and unknown lies in the hole."""
