@@ -34,9 +34,9 @@ from wld.events import Event
 from wld.tables import Columns, Tables
 from wld.units import ABSENT
 
-COLUMNS_FROM = 20
+COLUMNS_FROM = 12
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
-DELTAS_FROM = 70
+DELTAS_FROM = 95
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
 _TRIES = 5
 """A read is tried so often, each time without the topics that were odd the last time."""
