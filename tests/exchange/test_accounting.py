@@ -108,3 +108,20 @@ def test_what_precedes_a_topics_first_event_but_not_its_symbols_needs_a_gap_howe
     assert list(balance(sent, tape).lost) == [f"{TICKER} (1, {110 * MS})", f"{TICKER} (2, {130 * MS})"]
     assert verdict(balance(sent, [*tape, gap("tickers", last_time=150 * MS)])) == (7, 2, 0, 0)
     assert verdict(balance(sent, [*tape, gap("tickers", last_time=151 * MS)])) == (7, 0, 0, 2)
+
+
+def test_a_gap_that_is_told_late_counts_where_its_times_lie_around_what_is_missing() -> None:
+    sent = [ticker(n, 100 * n) for n in range(1, 7)]
+    first, last = on_tape(*sent[:2]), on_tape(*sent[4:])
+
+    def late(begin: int, end: int) -> list[wld.Event]:
+        return [
+            *first,
+            *last,
+            wld.Gap(1, wld.GapReason.SILENCE, first_time=begin * MS, last_time=end * MS, receive_time=700 * MS),
+        ]
+
+    assert verdict(balance(sent, late(200, 500))) == (4, 2, 0, 0)
+    assert verdict(balance(sent, late(250, 450))) == (4, 2, 0, 0)
+    assert verdict(balance(sent, late(100, 500))) == (4, 0, 0, 2)
+    assert verdict(balance(sent, late(200, 600))) == (4, 0, 0, 2)

@@ -18,7 +18,7 @@ Written by the tests themselves (`tests/faults`; `WLD_WRITE_FAULTS=1 pytest test
 a row no longer says what they see. Every row ran against the simulated exchange over real sockets, most through a fault
 proxy, with the times of a live run shortened; the slow half are real processes. *Sent* is what the exchange handed to a
 connection, a trade or liquidation each for itself; of that, *recorded* is on the tape, *in a Gap* is not, and a Gap of its
-topic stands exactly in its place. *Lost* is what is in neither. The figures are those of one run; the other columns are
+topic stands exactly in its place, or, told late, its times do. *Lost* is what is in neither. The figures are those of one run; the other columns are
 compared.
 
 | fault | what happened | on the tape | the user is told | sent | recorded (backfilled) | in a Gap | lost |

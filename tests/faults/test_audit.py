@@ -13,9 +13,9 @@ import wld
 from tests.faults.rig import Rig
 from tests.faults.rows import Act, run
 from tests.faults.stranger import Frame, Stranger
+from wld.exchange import rest
 
 TRADES = "publicTrade."
-Endpoint = Callable[[Any, Any, int], dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +31,6 @@ async def until_missed(rig: Rig, count: int = 1) -> None:
     with trio.fail_after(15):
         while rig.source._auditor is None or rig.source._auditor.missed < count:  # noqa: ASYNC110
             await trio.sleep(0.05)
-
-
-def trades_of(frame: Frame) -> int:
-    return frame.text.count('"i":"')
 
 
 def vanishing(count: int) -> tuple[Act, list[int]]:
@@ -91,3 +87,125 @@ async def test_a_trade_frame_vanishes(lines: int, tmp_path: Path, caplog: pytest
     # To the trade, where it is among the latest; else to what was looked up each half second.
     assert 0 <= older[-1].receive_time - gap.first_time <= 10**9
     assert 0 <= gap.last_time - newer[0].receive_time <= 10**9
+
+
+def all_vanish(seconds: float, *lines: int) -> Act:
+    """No frame of data is delivered for a while on some of the lines; all else, pongs too, is."""
+
+    async def act(rig: Rig) -> None:
+        for place in lines:
+            proxy = rig.proxies[place]
+            assert isinstance(proxy, Stranger)
+            proxy.change = lambda frame: [] if frame.topic else [frame.raw]
+        await rig.exchange_time(seconds)
+        for proxy in rig.proxies:
+            proxy.restore()
+
+    return act
+
+
+BEYOND = "no frame of data is delivered for 2.5 s, and pongs show that none is on its way"
+MUTES: list[tuple[str, str, Act, int]] = [
+    ("all frames vanish", "no frame of data is delivered for 3 s, a tenth as long as a topic may be silent", all_vanish(3, 0), 1),
+    ("two lines: all frames vanish on one", "the same, on one of them", all_vanish(3, 0), 2),
+    ("two lines: all frames vanish on both", "the same, on both", all_vanish(3, 0, 1), 2),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "happened", "act", "lines"), MUTES, ids=[row[0] for row in MUTES])
+async def test_all_frames_vanish(
+    name: str, happened: str, act: Act, lines: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = await run(
+        name, happened, tmp_path, caplog, act,
+        told_only=1, proxy=Stranger, audit=0.5, silence_timeout=30.0, connections=lines, pong_timeout=5.0,
+    )  # fmt: skip
+    everything = [gap for gap in rig.gaps if gap.topic is None]
+    assert len(everything) == (name != "two lines: all frames vanish on one")
+    if everything:
+        (gap,) = everything
+        assert gap.first_time is not None
+        assert gap.last_time is not None
+        assert 2.5e9 < gap.last_time - gap.first_time < 4.5e9
+
+
+Items = list[dict[str, Any]]
+
+
+def lagging() -> Callable[[Items], Items]:
+    """The list of trades as it was two seconds ago."""
+    shown: list[tuple[float, Items]] = []
+
+    def change(items: Items) -> Items:
+        shown.append((trio.current_time(), items))
+        old = [one for at, one in shown if at <= trio.current_time() - 2]
+        return old[-1] if old else []
+
+    return change
+
+
+def others(items: Items) -> Items:
+    """Trades that never were, at the times of those that were."""
+    return [{**item, "execId": f"x{item['execId'][1:]}"} for item in items]
+
+
+def lying() -> Callable[[Items], Items]:
+    """By turns: other trades, the list upside down and twice, without times, of another symbol, and text."""
+    answers: list[Callable[[Items], Any]] = [
+        others,
+        lambda items: [*reversed(items), *items],
+        lambda items: [{**item, "time": ""} for item in items],
+        lambda items: [{**item, "symbol": "OPUSDT"} for item in items],
+        lambda items: "none",
+    ]
+    asked = [0]
+
+    def change(items: Items) -> Any:
+        asked[0] += 1
+        return answers[asked[0] % len(answers)](items)
+
+    return change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "happened", "make"),
+    [
+        ("REST lags", "nothing is lost; the list of trades is that of two seconds ago", lagging),
+        ("REST lies", "nothing is lost; lists of trades that never were, upside down, unreadable, or of others", lying),
+    ],
+)
+async def test_what_rest_says_wrong_is_no_gap(
+    name: str, happened: str, make: Callable[[], Callable[[Items], Items]], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    change, asked = make(), [0]
+
+    def list_trades(market: Any, query: Any, now_ms: int) -> dict[str, Any]:
+        result = rest.trades_result(market, query, now_ms)
+        asked[0] += 1
+        return {**result, "list": change(result["list"])}
+
+    monkeypatch.setitem(rest.ENDPOINTS, "/v5/market/recent-trade", list_trades)
+    monkeypatch.setattr("wld.bybit.backoff.Backoff.next_delay", lambda self, luck: 0.1)
+
+    async def act(rig: Rig) -> None:
+        with trio.fail_after(15):
+            while asked[0] < 8:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+
+    rig = await run(name, happened, tmp_path, caplog, act, told_only=0, audit=0.5)
+    assert rig.gaps == []
+
+
+@pytest.mark.slow
+async def test_in_a_longer_pause_of_two_lines_one_of_them_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = await run(
+        "two lines: both mute, shortly", BEYOND, tmp_path, caplog, all_vanish(2.5, 0, 1),
+        told_only=0, proxy=Stranger, audit=0.5, silence_timeout=5.0, connections=2, pong_timeout=5.0,
+    )  # fmt: skip
+    told = {(gap.topic or "").partition(".")[0] for gap in rig.gaps}
+    assert None in {gap.topic for gap in rig.gaps} or {"orderbook", "tickers", "publicTrade", "allLiquidation"} <= told

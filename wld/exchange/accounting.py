@@ -6,6 +6,7 @@ Pure. The truth is `Exchange.sent_log`; with several connections a message is in
 from __future__ import annotations
 
 import json
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -73,7 +74,9 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
     """Of each symbol, and of each topic: push and receive time of the first event."""
     backfilled: set[tuple[str, Name]] = set()
     late: set[int] = set()
+    received: array[int] = array("q")
     for at, event in enumerate(events):
+        received.append(event.receive_time)
         if isinstance(event, Gap):
             gaps.append((at, event))
         elif isinstance(event, Repair):
@@ -131,6 +134,12 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
                     before_all += 1
                 elif before < 0 and _is_told_late(heard, topic, begun):
                     in_gap += 1
+                elif before >= 0:
+                    until = received[after] if after < len(received) else None
+                    if any(_is_around(gap, received[before], until) for _, gap in heard):
+                        in_gap += 1
+                    else:
+                        lost.append(f"{topic} {message.name}")
                 else:
                     lost.append(f"{topic} {message.name}")
             elif spot is not None and spot not in late:
@@ -157,6 +166,12 @@ def _precedes(message: _Sent, topic: str, begun: dict[str, tuple[int, int]]) -> 
 def _is_told_late(heard: list[tuple[int, Gap]], topic: str, begun: dict[str, tuple[int, int]]) -> bool:
     """Whether a Gap that came too late to stand in its place speaks of the time before the topic's first event."""
     return topic in begun and any(gap.last_time is not None and gap.last_time <= begun[topic][1] for _, gap in heard)
+
+
+def _is_around(gap: Gap, before: int, after: int | None) -> bool:
+    """Whether a Gap, told late, speaks of the time between two events of a topic; None: nothing came after."""
+    first, last = gap.first_time, gap.last_time
+    return first is not None and last is not None and before <= first and (after is None or last <= after)
 
 
 def _steps_back(topic: str, wanted: list[_Sent], where: list[int | None], late: set[int]) -> list[str]:
