@@ -43,7 +43,7 @@ def test_books_by_columns_are_the_books_by_events(
     for start in range(0, len(events), cut):
         part = events[start : start + cut]
         table = from_events(layout.BOOK, range(start, start + len(part)), part)
-        drafts += checkpoints.advance(books, table, is_start=start == 0)
+        drafts += checkpoints.advance(books, [table], is_start=start == 0)
     for draft in drafts:
         encoded = layout.encode_header(draft, 0) + draft.payload
         block = layout.parse_header(encoded, 0)
@@ -65,7 +65,7 @@ def test_many_snapshots_make_one_checkpoint_a_second() -> None:
         kind("X", ((1, 1),), (), i + 1, 7, None, None, i * second // 10, 50) for i, kind in enumerate(kinds)
     ]  # 4.1 seconds
     table = from_events(layout.BOOK, range(len(events)), events)
-    assert len(checkpoints.advance({}, table)) == 5
+    assert len(checkpoints.advance({}, [table])) == 5
 
 
 def state(book: wld.OrderBook) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import wld.tape.choices
 from wld.errors import TapeDamaged
 from wld.tape import columns as codec
-from wld.tape import integers
+from wld.tape import forms, integers, packing
 from wld.tape.choices import Choices
 from wld.tape.integers import Column
 from wld.tape.streams import Reader, varint
@@ -66,50 +66,59 @@ _FORMS = (
 @pytest.mark.parametrize("flags", _FORMS)
 def test_each_form_alone_is_exact(flags: int, values: list[int]) -> None:
     column = np.array(values, np.int64)
-    reader = Reader(integers._form(column, flags))
+    reader = Reader(forms.pack_form(forms.join([column]), flags)[0])
     assert integers.get_numbers(reader, len(values), flags).tolist() == values
     assert reader.at == reader.end
 
 
-@settings(deadline=None, max_examples=150)
-@given(values=VALUES.filter(len))
-@pytest.mark.parametrize("flags", [flags for flags in _FORMS if flags & integers.MAGNITUDE])
-def test_few_numbers_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
-    column = np.array(values, np.int64)
+ANY_FORM = st.sampled_from([*_FORMS, integers.CHANGES, integers.CHANGES | integers.DELTA])
+
+
+@settings(deadline=None, max_examples=200)
+@given(columns=st.lists(VALUES.filter(lambda values: len(set(values)) > 1), min_size=1, max_size=6), flags=ANY_FORM)
+def test_columns_that_are_packed_together_have_the_bytes_of_each_alone(columns: list[list[int]], flags: int) -> None:
+    arrays = [np.array(values, np.int64) for values in columns]
+    alone = [forms.pack_form(forms.join([array]), flags)[0] for array in arrays]
+    assert forms.pack_form(forms.join(arrays), flags) == alone
+
+
+BLOCK = st.tuples(VALUES, VALUES, st.booleans()).filter(lambda block: bool(block[0] and block[1]))
+
+
+@settings(deadline=None, max_examples=100)
+@given(blocks=st.lists(BLOCK, min_size=1, max_size=9), relied=st.integers(0, 3), at_once=st.integers(1, 200))
+def test_blocks_that_are_packed_together_have_the_bytes_of_one_after_the_other(
+    blocks: list[tuple[list[int], list[int], bool]], relied: int, at_once: int
+) -> None:
+    tables: list[dict[str, Column]] = []
+    for values, others, has_sibling in blocks:
+        sent = np.array(values, np.int64)
+        tables.append({"event_time": np.resize(np.array(others, np.int64), len(sent))} if has_sibling else {})
+        tables[-1]["sent_time"] = sent
+    symbols = [str(i % 3) for i in range(len(tables))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(integers, "_FEW_MAGNITUDES", 1_000)
-        few = integers._form(column, flags)
-        patch.setattr(integers, "_FEW_MAGNITUDES", -1)
-        assert integers._form(column, flags) == few
-
-
-@settings(deadline=None, max_examples=150)
-@given(values=VALUES.filter(len))
-@pytest.mark.parametrize("flags", [*_FORMS, integers.CHANGES, integers.CHANGES | integers.DELTA])
-def test_a_few_rows_are_written_with_the_bytes_of_many(flags: int, values: list[int]) -> None:
-    column = np.array(values, np.int64)
-
-    def written(few_rows: int) -> tuple[int, bytes]:
+        patch.setattr(wld.tape.choices, "_RELIED_SHORT", relied)
+        patch.setattr(wld.tape.choices, "_MANY", 60)
+        patch.setattr(forms, "AT_ONCE", at_once)
         choices = Choices()
-        choices.note(flags)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(integers, "_FEW_ROWS", few_rows)
-            return integers.pack_numbers(column, False, choices)
-
-    assert written(1_000) == written(-1)
+        one_by_one = [
+            codec.pack_columns([table], [symbol], choices)[0].payload
+            for table, symbol in zip(tables, symbols, strict=True)
+        ]
+        assert [encoded.payload for encoded in codec.pack_columns(tables, symbols, Choices())] == one_by_one
 
 
 def test_a_long_column_begins_with_what_the_last_one_of_its_kind_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wld.tape.choices, "_MANY", 100)
     tried = []
-    smallest = integers._smallest
-    monkeypatch.setattr(integers, "_smallest", lambda values, fast: tried.append(len(values)) or smallest(values, fast))
+    smallest = packing.smallest
+    monkeypatch.setattr(packing, "smallest", lambda columns, fast: tried.append(columns) or smallest(columns, fast))
     choices, column = Choices(), np.arange(200) ** 2
     for symbol in ("A", "B", "C"):
-        codec.encode_columns({"x": column}, pack=True, choices=choices.of(symbol, shares=True))
+        codec.pack_columns([{"x": column}], [symbol], choices)
     assert len(tried) == 1
     for _ in range(wld.tape.choices._RELIED):
-        codec.encode_columns({"x": column}, pack=True, choices=choices.of("C", shares=True))
+        codec.pack_columns([{"x": column}], ["C"], choices)
     assert len(tried) == 2  # by then it has one of its own
 
 

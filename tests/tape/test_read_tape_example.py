@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wld
-from wld.tape import integers, levels
+from wld.tape import forms, levels
 from wld.tape.choices import Choices
 
 from .strategies import EVENTS
@@ -74,7 +74,7 @@ def test_it_agrees_about_any_events(events: list[wld.Event], pack: bool) -> None
 @settings(deadline=None, max_examples=100)
 @given(VALUES.filter(len), st.sampled_from([0, 8, 16, 24, 32, 40, 48, 56]))
 def test_it_reads_each_form_of_numbers(values: list[int], flags: int) -> None:
-    body = integers._form(np.array(values, np.int64), flags)
+    (body,) = forms.pack_form(forms.join([np.array(values, np.int64)]), flags)
     assert READER.numbers(READER.Bytes(body), len(values), flags) == values
 
 
@@ -88,9 +88,10 @@ def test_it_reads_each_way_of_keeping_levels(events: list[tuple[list[Any], list[
     }
     prices, sizes = (np.array([level[i] for level in flat], np.int64) for i in (0, 1))
     runs = levels.runs_of(np.array(counts["bid_count"], np.int64), np.array(counts["ask_count"], np.int64), len(flat))
-    body = levels.pack_prices(prices, runs, False, Choices())
+    (body,) = levels.pack_prices(forms.join([prices]), runs, Choices())
     assert READER.level_prices(READER.Bytes(body), len(flat), counts) == prices.tolist()
     done = counts | {"level_price": prices.tolist()}
     for mode in (levels.PLAIN, levels.KNOWN, levels.SORTED):
-        body = levels._sizes(mode, sizes, prices, runs, Choices())
+        whole = slice(0, len(flat))
+        (body,) = levels._sizes(mode, forms.join([sizes]), prices, runs, [whole], [0], Choices(), ())
         assert READER.level_sizes(READER.Bytes(body), len(flat), done) == sizes.tolist()

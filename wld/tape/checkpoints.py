@@ -5,11 +5,14 @@ Says the same as `OrderBook.apply` event by event; a test holds the two together
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
 from wld.tape import layout, rows
+from wld.tape.choices import Choices
 from wld.tape.integers import IntColumn
 from wld.tape.layout import Draft
 from wld.tape.levels import places
@@ -44,8 +47,8 @@ def empty() -> BookState:
     return BookState((none, none), (none, none))
 
 
-def checkpoint(symbol: str, depth: int, book: BookState, number: int) -> Draft:
-    """The book as it stood before the event of that ring number, as a block that iteration skips."""
+def checkpoint(symbol: str, depth: int, book: BookState, number: int) -> Table:
+    """The book as it stood before the event of that ring number, as a snapshot."""
     (bid_prices, bid_sizes), (ask_prices, ask_sizes) = book.bids, book.asks
     columns = {
         "number": [number], "is_snapshot": [1], "depth": [depth], "update_id": [book.update_id],
@@ -55,15 +58,26 @@ def checkpoint(symbol: str, depth: int, book: BookState, number: int) -> Draft:
     table = Table(layout.BOOK, (symbol,), {name: np.array(value, np.int64) for name, value in columns.items()})
     table.columns["level_price"] = np.concatenate([bid_prices[::-1], ask_prices])
     table.columns["level_size"] = np.concatenate([bid_sizes[::-1], ask_sizes])
-    draft = rows.encode_table(table, pack=True, quick=True)[0]
-    draft.kind, draft.flags = layout.CHECKPOINT, 0
-    return draft
+    return table
 
 
-def advance(books: Books, table: Table, *, is_start: bool = False) -> list[Draft]:
-    """Take the books through the events of one symbol, in ring order: a checkpoint at the first event of each minute
-    and after a snapshot in mid-stream (one a second), and before the first where it is the start of a segment."""
-    drafts: list[Draft] = []
+def _drafts(books: Sequence[Table]) -> list[Draft]:
+    """Blocks that iteration skips."""
+    drafts = rows.pack_tables(books, Choices(remembers=False), quick=True)
+    for draft in drafts:
+        draft.kind, draft.flags = layout.CHECKPOINT, 0
+    return drafts
+
+
+def advance(books: Books, tables: Sequence[Table], *, is_start: bool = False) -> list[Draft]:
+    """Take the books through the events of tables of one symbol each, in ring order: a checkpoint at the first event of
+    each minute and after a snapshot in mid-stream (one a second), and before the first where it is the start of a
+    segment."""
+    return _drafts([due for table in tables for due in _due(books, table, is_start)])
+
+
+def _due(books: Books, table: Table, is_start: bool) -> list[Table]:
+    due: list[Table] = []
     depths = table.columns["depth"]
     if isinstance(depths, list) or any(
         isinstance(table.columns.get(name), list)
@@ -73,13 +87,13 @@ def advance(books: Books, table: Table, *, is_start: bool = False) -> list[Draft
         for key, book in books.items():
             if key[0] == table.symbols[0]:
                 book.is_valid = False
-        return drafts
+        return due
     several = bool((depths != depths[0]).any())
     for depth in np.unique(depths).tolist() if several else depths[:1].tolist():
         part = _Part(table, np.flatnonzero(depths == depth) if several else slice(None))
         key = (table.symbols[0], depth)
-        drafts += _advance(books.setdefault(key, empty()), key, part, is_start)
-    return drafts
+        due += _advance(books.setdefault(key, empty()), key, part, is_start)
+    return due
 
 
 class _Part:
@@ -107,7 +121,7 @@ class _Part:
         return self.prices[at], self.sizes[at], np.repeat(self.is_snapshot[start:end], counts)
 
 
-def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool) -> list[Draft]:
+def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool) -> list[Table]:
     symbol, depth = key
     count = len(part.numbers)
     broken = np.zeros(count, np.bool_)
@@ -123,15 +137,15 @@ def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool)
     after = np.flatnonzero(part.is_snapshot[1:-1] & ~part.is_snapshot[:-2]) + 2
     seconds = part.receive_time[after] // _SECOND_NS
     due[after[np.append(True, seconds[1:] != seconds[:-1])[: len(after)]]] = True
-    drafts: list[Draft] = []
+    made: list[Table] = []
     at = 0
     for row in [*np.flatnonzero(due).tolist(), count]:
         if row > at:
             _apply(book, part, at, row, broken)
         at = row
         if row < count and book.is_valid and not part.is_snapshot[row]:
-            drafts.append(checkpoint(symbol, depth, book, int(part.numbers[row])))
-    return drafts
+            made.append(checkpoint(symbol, depth, book, int(part.numbers[row])))
+    return made
 
 
 def _apply(book: BookState, part: _Part, start: int, end: int, broken: npt.NDArray[np.bool_]) -> None:
@@ -179,8 +193,10 @@ _MOST_PLACES = 1 << 20
 
 def taken_over(books: Books, number: int, without: set[str]) -> list[Draft]:
     """A checkpoint, at the start of a segment, of every book of the one before, `without` those that follow anyway."""
-    return [
-        checkpoint(symbol, depth, book, number)
-        for (symbol, depth), book in books.items()
-        if book.is_valid and symbol not in without
-    ]
+    return _drafts(
+        [
+            checkpoint(symbol, depth, book, number)
+            for (symbol, depth), book in books.items()
+            if book.is_valid and symbol not in without
+        ]
+    )

@@ -11,18 +11,27 @@ class Choices:
     symbol.
     """
 
-    def __init__(self, place: str = "", known: dict[str, list[int]] | None = None, shared: str | None = None) -> None:
+    def __init__(
+        self,
+        place: str = "",
+        known: dict[str, list[int]] | None = None,
+        shared: str | None = None,
+        *,
+        remembers: bool = True,
+    ) -> None:
+        self.remembers = remembers
+        """Whether what is noted is ever recalled."""
         self._place = place
         self._known = {} if known is None else known
         self._shared = place if shared is None else shared
 
-    def of(self, part: object, *, shares: bool = False) -> Choices:
-        """Those of a part of this: of a kind, a column, a piece of a column, or of a symbol, which `shares` others'."""
-        return Choices(f"{self._place}/{part}", self._known, self._shared if shares else f"{self._shared}/{part}")
+    def of(self, part: object) -> Choices:
+        """Those of a part of this: of a kind, a column, a piece of a column."""
+        return Choices(f"{self._place}/{part}", self._known, remembers=self.remembers)
 
-    def for_rows(self, count: int) -> Choices:
-        """Those of a column of so many rows."""
-        return self if count >= _MANY else Choices(self._shared, self._known)
+    def for_rows(self, count: int, symbol: str = "") -> Choices:
+        """Those of a symbol's column of so many rows."""
+        return self if count < _MANY else Choices(f"{self._place}\n{symbol}", self._known, self._place)
 
     def recall(self) -> int | None:
         """What was chosen here lately; None: try again."""
@@ -38,12 +47,20 @@ class Choices:
 
     def note(self, choice: int) -> int:
         """Remember a choice for some blocks."""
+        if not self.remembers:
+            return choice
         if self._place == self._shared:
             self._known[self._place] = [choice, _RELIED_SHORT]
         else:
             self._known[self._place] = [choice, _RELIED]
             self._known[self._shared + _LONG] = [choice, 0]
         return choice
+
+    def settle(self, noted: int, choice: int) -> None:
+        """Where `noted` is remembered, it is this choice."""
+        kept = self._known.get(self._place)
+        if kept is not None and kept[0] == noted:
+            kept[0] = choice
 
 
 _LONG = "/long"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,21 +18,10 @@ import zstandard
 
 from wld.errors import TapeDamaged
 from wld.tape.choices import Choices
-from wld.tape.integers import (
-    HAS_ABSENT,
-    MASK64,
-    MINUS,
-    Column,
-    IntColumn,
-    get_bits,
-    get_integers,
-    get_numbers,
-    pack_bits,
-    pack_integers,
-    pack_numbers,
-    same,
-)
+from wld.tape.forms import join, joined, pack_bits, same
+from wld.tape.integers import HAS_ABSENT, MASK64, MINUS, Column, IntColumn, get_bits, get_integers, get_numbers
 from wld.tape.levels import Runs, get_prices, get_sizes, pack_prices, pack_sizes, runs_of
+from wld.tape.packing import Sibling, pack_integers, pack_numbers
 from wld.tape.streams import MAX_BYTES, Reader, pack_stream, varint
 from wld.units import ABSENT
 
@@ -47,6 +36,8 @@ NEAR: Mapping[str, str] = {
 }  # fmt: skip
 """Columns that may be stored as their difference from another that stands before them."""
 LEVELS = ("level_price", "level_size")
+_LEVELS = "levels"
+"""Both of them, which are packed together."""
 _PACKED_MEMORY, _LEVEL_MEMORY, _TEXT_MEMORY = 32, 64, 8
 """Bytes that decoding takes at most: a packed row, a level, a byte of text."""
 
@@ -78,61 +69,157 @@ def encode_columns(
     fast: frozenset[str] = frozenset(),
     choices: Choices | None = None,
 ) -> Encoded:
-    """Every column with its name. `pack` spends time on size, less for those in `fast` and where `choices` of blocks
-    before are at hand; a column stands after what it is stored against, levels after their counts."""
-    choices = choices or Choices()
-    directory: list[bytes] = [len(columns).to_bytes(2, "little")]
-    bodies: list[Bytes] = []
-    length = memory = 0
-    runs: Runs | None = None
-    before: dict[str, Column] = {}
-    for name, column in columns.items():
-        lying: Bytes = b""
-        if isinstance(column, list):
-            wide = _pack_wide(column) if pack else None
-            text = msgspec.json.encode(column) if wide is None else b""
-            kind, body = (TEXTS, pack_stream(text, pack=pack)) if wide is None else (WIDE, wide)
-            memory += _TEXT_MEMORY * len(text) if wide is None else 3 * _PACKED_MEMORY * len(column)
-        elif column.dtype != np.int64:
-            kind, body = BYTES, varint(column.dtype.itemsize)
-            memory += column.nbytes
-            if pack:
-                body += pack_stream(column.tobytes())
+    """Every column of one block with its name; `pack` as `pack_columns` does, else integers as they lie."""
+    if pack:
+        return pack_columns([columns], [""], choices or Choices(), fast)[0]
+    return _encoded({name: _lay(column) for name, column in columns.items()}, columns, joins=False)
+
+
+def pack_columns(
+    blocks: Sequence[Mapping[str, Column]],
+    symbols: Sequence[str],
+    choices: Choices,
+    fast: frozenset[str] = frozenset(),
+) -> list[Encoded]:
+    """Blocks, each of a symbol: time is spent on size, less for columns in `fast` and where `choices` of blocks before
+    are at hand.
+
+    A column stands after what it is stored against, levels after their counts. The columns of one name are packed at
+    once for all blocks; the bytes are those that one after the other would have.
+    """
+    packed: list[dict[str, _Body]] = [{} for _ in blocks]
+    having: dict[str, list[int]] = {}
+    for place, columns in enumerate(blocks):
+        for name, column in columns.items():
+            if isinstance(column, list):
+                packed[place][name] = _pack_list(column)
+            elif column.dtype != np.int64:
+                body = varint(column.dtype.itemsize) + pack_stream(column.tobytes())
+                packed[place][name] = _Body(BYTES, body, column.nbytes)
             else:
-                body, lying = body + varint(column.nbytes) + b"\0", _lying(column)
-        elif not pack and _is_constant(column):
-            kind, body = PACKED, _constant(column)
-            memory += _PACKED_MEMORY * len(column)
-        elif not pack:
-            kind, body, lying = RAW, b"", _lying(column)
-            memory += column.nbytes
-        elif name in LEVELS and not isinstance(columns["level_price"], list):
-            runs = runs or runs_of(np.asarray(columns["bid_count"]), np.asarray(columns["ask_count"]), len(column))
-            prices = np.asarray(columns["level_price"])
-            kind, body = (
-                (PRICES, pack_prices(column, runs, name in fast, choices.of(name)))
-                if name == "level_price"
-                else (SIZES, pack_sizes(column, prices, runs, name in fast, choices.of(name)))
-            )
-            memory += _LEVEL_MEMORY * len(column)
+                is_level = name in LEVELS and not isinstance(columns["level_price"], list)
+                if not is_level or name == "level_price":
+                    having.setdefault(_LEVELS if is_level else name, []).append(place)
+    for name, places in having.items():
+        here, whose = [blocks[place] for place in places], [symbols[place] for place in places]
+        if name == _LEVELS:
+            for place, levels in zip(places, _pack_levels(here, whose, choices, fast), strict=True):
+                packed[place] |= levels
         else:
-            near = before.get(NEAR.get(name, ""))
-            minus = None
-            if near is not None and not isinstance(near, list) and len(near) == len(column):
-                minus = (NEAR[name], near)
-            own = choices.of(name)
-            kind, body = PACKED, pack_integers(column, minus=minus, fast=name in fast, choices=own)
-            memory += _PACKED_MEMORY * len(column)
-        directory += (
-            _label(name, kind), varint(len(column)), varint(len(body) + len(lying)),
-            zlib.crc32(lying, zlib.crc32(body)).to_bytes(4, "little"),
-        )  # fmt: skip
-        bodies += (body, lying) if lying else (body,)
-        length += len(body) + len(lying)
-        before[name] = column
+            for place, found in zip(places, _pack_numbers(name, here, whose, choices, name in fast), strict=True):
+                packed[place][name] = found
+    return [_encoded(bodies, columns, joins=True) for bodies, columns in zip(packed, blocks, strict=True)]
+
+
+def _pack_numbers(
+    name: str, blocks: Sequence[Mapping[str, Column]], symbols: Sequence[str], choices: Choices, is_fast: bool
+) -> list[_Body]:
+    """A column of integers that all the blocks have."""
+    columns = join([np.asarray(block[name]) for block in blocks])
+    sibling = None
+    if near := NEAR.get(name):
+        others = [_before(block, name, near) for block in blocks]
+        if any(other is not None for other in others):
+            beside = [
+                np.asarray(block[name]) if other is None else other for block, other in zip(blocks, others, strict=True)
+            ]
+            sibling = Sibling(near, join(beside).values, [other is not None for other in others])
+    bodies = pack_integers(columns, choices.of(name), symbols=symbols, sibling=sibling, fast=is_fast)
+    return [
+        _Body(PACKED, body, _PACKED_MEMORY * rows) for body, rows in zip(bodies, columns.lengths.tolist(), strict=True)
+    ]
+
+
+def _before(block: Mapping[str, Column], name: str, near: str) -> IntColumn | None:
+    """The column `near` where it stands before the one of that name and is like it."""
+    column = block.get(near)
+    if column is None or isinstance(column, list) or column.dtype != np.int64 or len(column) != len(block[name]):
+        return None
+    return column if next(key for key in block if key in (near, name)) == near else None
+
+
+def _pack_levels(
+    blocks: Sequence[Mapping[str, Column]], symbols: Sequence[str], choices: Choices, fast: frozenset[str]
+) -> Iterator[dict[str, _Body]]:
+    """The levels of each block."""
+    for first, last in joined(np.zeros(0), [len(block["level_price"]) for block in blocks]).split():
+        here, whose = blocks[first:last], symbols[first:last]
+        own = join([np.asarray(block["level_price"]) for block in here])
+        counts = [np.concatenate([np.asarray(block[side]) for block in here]) for side in ("bid_count", "ask_count")]
+        runs = runs_of(counts[0], counts[1], len(own.values))
+        bodies = pack_prices(own, runs, choices.of("level_price"), whose, "level_price" in fast)
+        is_fast, known = "level_size" in fast, choices.of("level_size")
+        sizes = [block["level_size"] for block in here]
+        sized: list[bytes | None] = [None] * len(here)
+        if not any(isinstance(column, list) for column in sizes):
+            sized[:] = pack_sizes(
+                join([np.asarray(column) for column in sizes]), own.values, runs, known, whose, is_fast
+            )
+        else:
+            for place, column in enumerate(sizes):
+                if not isinstance(column, list):
+                    levels = slice(own.bounds[place], own.bounds[place + 1])
+                    sized[place] = pack_sizes(
+                        join([column]), own.values[levels], runs.cut(levels.start, levels.stop), known,
+                        whose[place : place + 1], is_fast,
+                    )[0]  # fmt: skip
+        for column, price, size in zip(sizes, bodies, sized, strict=True):
+            memory = _LEVEL_MEMORY * len(column)
+            found = {"level_price": _Body(PRICES, price, memory)}
+            if size is not None:
+                found["level_size"] = _Body(SIZES, size, memory)
+            yield found
+
+
+class _Body(NamedTuple):
+    """A column as it is stored."""
+
+    kind: int
+    body: bytes
+    memory: int
+    """Bytes that decoding takes at most."""
+    lying: Bytes = b""
+    """What follows `body`."""
+
+
+def _lay(column: Column) -> _Body:
+    if isinstance(column, list):
+        text = msgspec.json.encode(column)
+        return _Body(TEXTS, pack_stream(text, pack=False), _TEXT_MEMORY * len(text))
+    if column.dtype != np.int64:
+        head = varint(column.dtype.itemsize) + varint(column.nbytes) + b"\0"
+        return _Body(BYTES, head, column.nbytes, _lying(column))
+    if _is_constant(column):
+        return _Body(PACKED, b"\0" + same(int(column[0])), _PACKED_MEMORY * len(column))
+    return _Body(RAW, b"", column.nbytes, _lying(column))
+
+
+def _pack_list(column: list[Any]) -> _Body:
+    wide = _pack_wide(column)
+    if wide is not None:
+        return _Body(WIDE, wide, 3 * _PACKED_MEMORY * len(column))
+    text = msgspec.json.encode(column)
+    return _Body(TEXTS, pack_stream(text), _TEXT_MEMORY * len(text))
+
+
+def _encoded(bodies: Mapping[str, _Body], columns: Mapping[str, Column], *, joins: bool) -> Encoded:
+    """Columns that are stored so, in their order."""
+    directory: list[bytes] = [len(columns).to_bytes(2, "little")]
+    parts: list[Bytes] = []
+    length = memory = 0
+    for name, column in columns.items():
+        kind, body, takes, lying = bodies[name]
+        size = len(body) + len(lying)
+        checksum = zlib.crc32(body)
+        if size > len(body):
+            checksum = zlib.crc32(lying, checksum)
+        directory += (_label(name, kind), varint(len(column)), varint(size), checksum.to_bytes(4, "little"))
+        parts += (body, lying) if lying else (body,)
+        length += size
+        memory += takes
     head = b"".join(directory)
-    parts: list[Bytes] = [b"".join((head, *bodies))] if pack else [head, *bodies]
-    return Encoded(parts, len(head), max(memory, len(head) + length))
+    whole: list[Bytes] = [b"".join((head, *parts))] if joins else [head, *parts]
+    return Encoded(whole, len(head), max(memory, len(head) + length))
 
 
 @functools.lru_cache(maxsize=256)
@@ -154,11 +241,6 @@ def _is_constant(column: IntColumn) -> bool:
     return bool((column == column[0]).all())
 
 
-def _constant(column: IntColumn) -> bytes:
-    """Packed integers that are all the same."""
-    return b"\0" + same(int(column[0]))
-
-
 def _pack_wide(column: list[Any]) -> bytes | None:
     """Integers of up to 127 bits and None, as two columns; None where there is anything else."""
     present = [value for value in column if value is not None]
@@ -167,11 +249,7 @@ def _pack_wide(column: list[Any]) -> bytes | None:
     low = np.array([value & MASK64 for value in present], np.uint64).view(np.int64)
     high = np.array([value >> 64 for value in present], np.int64)
     there = np.array([value is not None for value in column], np.bool_)
-    parts = [pack_bits(there)]
-    for half in (low, high):
-        flags, body = pack_numbers(half, False, Choices())
-        parts += [bytes([flags]), body]
-    return b"".join(parts)
+    return b"".join([*pack_bits(join([there])), *(pack_numbers(half) for half in (low, high))])
 
 
 def _get_wide(reader: Reader, rows: int) -> list[int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,19 +11,9 @@ import numpy.typing as npt
 
 from wld.errors import TapeDamaged
 from wld.tape.choices import Choices
-from wld.tape.integers import (
-    MASK64,
-    SAMPLE,
-    U64,
-    Bits,
-    IntColumn,
-    common_divisor,
-    get_bits,
-    get_integers,
-    less,
-    pack_bits,
-    pack_integers,
-)
+from wld.tape.forms import Segments, common_divisor, join, joined, pack_bits
+from wld.tape.integers import MASK64, U64, Bits, IntColumn, get_bits, get_integers, less
+from wld.tape.packing import SAMPLE, pack_integers
 from wld.tape.streams import SMALL, Reader
 
 
@@ -32,6 +24,10 @@ class Runs(NamedTuple):
     """One a level."""
     starts_run: Bits
     """One a level: the first of its run."""
+
+    def cut(self, start: int, end: int) -> Runs:
+        """Those of the levels from `start` to before `end`, which begin a run."""
+        return Runs(self.is_bid[start:end], self.starts_run[start:end])
 
 
 def runs_of(bid_count: IntColumn, ask_count: IntColumn, levels: int) -> Runs:
@@ -48,17 +44,18 @@ def runs_of(bid_count: IntColumn, ask_count: IntColumn, levels: int) -> Runs:
     return Runs(is_bid, starts_run)
 
 
-def pack_prices(prices: IntColumn, runs: Runs, fast: bool, choices: Choices) -> bytes:
-    """The first price of each run (bids, then asks), and the steps outwards from it."""
-    parts = [
-        pack_integers(prices[runs.starts_run & side], fast=fast, choices=choices.of(i))
-        for i, side in enumerate((runs.is_bid, ~runs.is_bid))
-    ]
-    steps = np.zeros(len(prices), np.int64)
-    steps[1:] = less(prices[1:], prices[:-1])
-    np.negative(steps, out=steps, where=runs.is_bid)
-    parts.append(pack_integers(steps[~runs.starts_run], fast=fast, choices=choices.of("steps")))
-    return b"".join(parts)
+def pack_prices(
+    prices: Segments, runs: Runs, choices: Choices, symbols: Sequence[str] = (), fast: bool = False
+) -> list[bytes]:
+    """Of the levels of each block: the first price of each run (bids, then asks), and the steps outwards from it."""
+    firsts = (runs.starts_run & runs.is_bid, runs.starts_run & ~runs.is_bid)
+    pieces = [(prices.where(mask), choices.of(i)) for i, mask in enumerate(firsts)]
+    steps = np.zeros(len(prices.values), np.int64)
+    steps[1:] = less(prices.values[1:], prices.values[:-1])
+    steps *= np.where(runs.is_bid, -1, 1)
+    pieces.append((prices._replace(values=steps).where(~runs.starts_run), choices.of("steps")))
+    packed = (pack_integers(piece, own, symbols=symbols, fast=fast) for piece, own in pieces)
+    return [b"".join(parts) for parts in zip(*packed, strict=True)]
 
 
 def get_prices(reader: Reader, rows: int, runs: Runs) -> IntColumn:
@@ -106,32 +103,75 @@ def _by_price(prices: IntColumn, is_bid: Bits) -> tuple[IntColumn, Bits]:
     return order, first
 
 
-def pack_sizes(sizes: IntColumn, prices: IntColumn, runs: Runs, fast: bool, choices: Choices) -> bytes:
-    if fast or len(sizes) < SMALL:
-        return bytes([PLAIN]) + pack_integers(sizes, fast=fast, choices=choices)
-    choices = choices.for_rows(len(sizes))
-    mode = choices.of("mode").recall()
-    if mode is None:
-        # Whole runs of the beginning decide.
-        few = len(sizes) if len(sizes) <= 2 * SAMPLE else int(np.flatnonzero(runs.starts_run[: 2 * SAMPLE])[-1])
-        part = Runs(runs.is_bid[:few], runs.starts_run[:few])
-        tried = {m: len(_sizes(m, sizes[:few], prices[:few], part, Choices())) for m in (PLAIN, KNOWN, SORTED)}
-        mode = choices.of("mode").note(min(tried, key=tried.__getitem__))
-    return _sizes(mode, sizes, prices, runs, choices.of(mode))
+def pack_sizes(
+    sizes: Segments, prices: IntColumn, runs: Runs, choices: Choices, symbols: Sequence[str] = (), fast: bool = False
+) -> list[bytes]:
+    """The sizes of the levels of each block, in the way that is the smallest."""
+    modes: dict[int | None, list[int]] = {}
+    asked = choices.of("mode")
+    bounds = sizes.bounds.tolist()
+    for place, (start, end) in enumerate(itertools.pairwise(bounds)):
+        mode = None
+        if not fast and end - start >= SMALL:
+            own = asked.for_rows(end - start, symbols[place] if symbols else "")
+            mode = own.recall()
+            if mode is None:
+                mode = own.note(_smallest(sizes.values[start:end], prices[start:end], runs.cut(start, end)))
+        modes.setdefault(mode, []).append(place)
+    packed: dict[int, bytes] = {}
+    for mode, places in modes.items():
+        whose = [symbols[place] for place in places] if symbols else ()
+        if mode is None:
+            bodies = _plain(sizes.some(places), choices, whose, fast)
+        else:
+            levels = [slice(bounds[place], bounds[place + 1]) for place in places]
+            bodies = _sizes(mode, sizes, prices, runs, levels, places, choices.of(mode), whose)
+        packed.update(zip(places, bodies, strict=True))
+    return [packed[place] for place in range(len(bounds) - 1)]
 
 
-def _sizes(mode: int, sizes: IntColumn, prices: IntColumn, runs: Runs, choices: Choices) -> bytes:
+def _smallest(sizes: IntColumn, prices: IntColumn, runs: Runs) -> int:
+    """The mode that is the smallest for the beginning: whole runs of it decide."""
+    few = len(sizes) if len(sizes) <= 2 * SAMPLE else int(np.flatnonzero(runs.starts_run[: 2 * SAMPLE])[-1])
+    part = joined(sizes[:few], [few])
+    begun = prices[:few], runs.cut(0, few), [slice(0, few)], [0], Choices(remembers=False), ()
+    tried = {mode: len(_sizes(mode, part, *begun)[0]) for mode in (PLAIN, KNOWN, SORTED)}
+    return min(tried, key=tried.__getitem__)
+
+
+def _plain(sizes: Segments, choices: Choices, symbols: Sequence[str], fast: bool = False) -> list[bytes]:
+    return [bytes((PLAIN,)) + body for body in pack_integers(sizes, choices, symbols=symbols, fast=fast)]
+
+
+def _sizes(
+    mode: int, sizes: Segments, prices: IntColumn, runs: Runs, levels: Sequence[slice], places: Sequence[int],
+    choices: Choices, symbols: Sequence[str],
+) -> list[bytes]:  # fmt: skip
+    """Those of the columns at `places`, whose rows are `levels`."""
     if mode == PLAIN:
-        return bytes([PLAIN]) + pack_integers(sizes, choices=choices)
-    order, first = _by_price(prices, runs.is_bid)
-    zero = sizes == 0
+        return _plain(sizes.some(places), choices, symbols)
+    zeros: list[Bits] = []
+    first_piece: list[IntColumn] = []
+    second_piece: list[IntColumn] = []
+    for mine in levels:
+        own = sizes.values[mine]
+        order, first = _by_price(prices[mine], runs.is_bid[mine])
+        zero = own == 0
+        zeros.append(zero)
+        if mode == SORTED:
+            by_price = own[order]
+            first_piece.append(by_price[by_price != 0])
+        else:
+            before, known = _before(own, zero, order, first)
+            first_piece.append(less(own, before)[known])
+            second_piece.append(own[~zero & ~known])
+    parts = [[bytes((mode,))] * len(zeros), pack_bits(join(zeros))]
     if mode == SORTED:
-        by_price = sizes[order]
-        return bytes([SORTED]) + pack_bits(zero) + pack_integers(by_price[by_price != 0], choices=choices)
-    before, known = _before(sizes, zero, order, first)
-    deltas = pack_integers(less(sizes, before)[known], choices=choices.of("deltas"))
-    news = pack_integers(sizes[~zero & ~known], choices=choices.of("news"))
-    return bytes([KNOWN]) + pack_bits(zero) + deltas + news
+        parts.append(pack_integers(join(first_piece), choices, symbols=symbols))
+    else:
+        parts.append(pack_integers(join(first_piece), choices.of("deltas"), symbols=symbols))
+        parts.append(pack_integers(join(second_piece), choices.of("news"), symbols=symbols))
+    return [b"".join(pieces) for pieces in zip(*parts, strict=True)]
 
 
 def _before(sizes: IntColumn, zero: Bits, order: IntColumn, first: Bits) -> tuple[IntColumn, Bits]:

@@ -38,18 +38,31 @@ def encode_tables(tables: Iterable[Table], *, pack: bool) -> list[Draft]:
     """As `encode_group`, of tables that each are in ring order. Packed blocks hold one symbol each."""
     drafts: list[Draft] = []
     for whole in tables:
-        for part in table.by_symbol(whole) if pack else [whole]:
-            drafts += encode_table(part, pack=pack)
+        drafts += pack_tables(table.by_symbol(whole)) if pack else _lay(whole)
     drafts.sort(key=lambda draft: draft.first_number)
     if drafts:
         drafts[-1].flags |= layout.GROUP_END
     return drafts
 
 
-def encode_table(whole: Table, *, pack: bool, quick: bool = False, choices: Choices | None = None) -> list[Draft]:
-    """The blocks of one table; `quick` tries fewer forms, `choices` carries those made from block to block."""
-    choices = choices or Choices()
-    return [draft for chunk in _chunks(whole) for draft in _encode(chunk, pack, quick, choices)]
+def pack_tables(parts: Sequence[Table], choices: Choices | None = None, *, quick: bool = False) -> list[Draft]:
+    """The blocks of tables of one kind and one symbol each, packed; `quick` tries fewer forms, `choices` carries those
+    made from block to block."""
+    if not parts:
+        return []
+    kind = parts[0].kind
+    chunks = [chunk for part in parts for chunk in _chunks(part)]
+    if kind in table.RARE:
+        return [draft for chunk in chunks for draft in _lay(chunk)]
+    choices = Choices() if choices is None else choices
+    columns = [_without_absent(chunk.columns) for chunk in chunks]
+    names = frozenset(name for block in columns for name in block) if quick else _FAST.get(kind, frozenset())
+    encoded = codec.pack_columns(columns, [chunk.symbols[0] for chunk in chunks], choices.of(kind), names)
+    drafts: list[Draft] = []
+    for chunk, one in zip(chunks, encoded, strict=True):
+        draft = _draft(chunk, chunk.symbols[0], one)
+        drafts += [draft] if _fits(draft) else pack_tables(_halves(chunk, draft), choices, quick=quick)
+    return drafts
 
 
 def _chunks(whole: Table) -> Iterable[Table]:
@@ -68,52 +81,76 @@ def _chunks(whole: Table) -> Iterable[Table]:
         start = end
 
 
-def _encode(part: Table, pack: bool, quick: bool, choices: Choices) -> list[Draft]:
+def _lay(whole: Table) -> list[Draft]:
+    """The blocks of a table as a journal has them."""
+    return [draft for chunk in _chunks(whole) for draft in _lay_chunk(chunk)]
+
+
+def _lay_chunk(part: Table) -> list[Draft]:
     many = len(part.symbols) > 1 and (part.kind in table.RARE or "symbol" in part.columns)
     symbol = "" if many else part.symbols[0]
-    if len(symbol.encode()) > 0xFFFF:
-        raise TapeError(f"a symbol of {len(symbol)} letters cannot be stored")
     if part.kind in table.RARE:
         draft = layout.json_draft(part.kind, table.rare_rows(part), symbol=symbol, count=len(part))
+        _describe(draft, part)
     else:
-        columns = _physical(part, pack)
+        columns = _with_records(part)
         if many:
             columns["symbols"] = list(part.symbols)
-        fast = frozenset(columns) if quick else _FAST.get(part.kind, frozenset())
-        encoded = codec.encode_columns(
-            columns, pack=pack, fast=fast, choices=choices.of(part.kind).of(symbol, shares=True) if pack else None
-        )
-        draft = Draft(
-            part.kind, layout.COLUMNS, symbol, len(part), encoded.parts, encoded.memory, directory=encoded.directory
-        )
-    if max(draft.raw_length, draft.length) > layout.MAX_BLOCK_BYTES:
-        if len(part) == 1:
-            raise TapeError(f"one {layout.KIND_NAMES[part.kind]} event of {draft.raw_length} bytes cannot be stored")
-        half = len(part) // 2
-        return [
-            draft
-            for cut in (slice(0, half), slice(half, len(part)))
-            for draft in _encode(table.cut(part, cut.start, cut.stop), pack, quick, choices)
-        ]
+        draft = _draft(part, symbol, codec.encode_columns(columns, pack=False))
+    if not _fits(draft):
+        return [draft for half in _halves(part, draft) for draft in _lay_chunk(half)]
     if many:
         draft.flags |= layout.MANY_SYMBOLS
+    return [draft]
+
+
+def _draft(part: Table, symbol: str, encoded: codec.Encoded) -> Draft:
+    draft = Draft(
+        part.kind, layout.COLUMNS, symbol, len(part), encoded.parts, encoded.memory, directory=encoded.directory
+    )
+    _describe(draft, part)
+    return draft
+
+
+def _describe(draft: Draft, part: Table) -> None:
+    """What a header says of the events."""
+    if len(draft.symbol.encode()) > 0xFFFF:
+        raise TapeError(f"a symbol of {len(draft.symbol)} letters cannot be stored")
     draft.first_time, draft.last_time = part.times()
     draft.first_number, draft.last_number = int(part.numbers[0]), int(part.numbers[-1])
     if part.kind == layout.BOOK:
         draft.snapshots = int(np.count_nonzero(part.columns["is_snapshot"]))
-    return [draft]
 
 
-def _physical(part: Table, pack: bool) -> dict[str, Column]:
-    """The columns as they are stored: in a journal, the trades as records."""
+def _fits(draft: Draft) -> bool:
+    return max(draft.raw_length, draft.length) <= layout.MAX_BLOCK_BYTES
+
+
+def _halves(part: Table, draft: Draft) -> list[Table]:
+    """Of what is too large for one block."""
+    if len(part) == 1:
+        raise TapeError(f"one {layout.KIND_NAMES[part.kind]} event of {draft.raw_length} bytes cannot be stored")
+    half = len(part) // 2
+    return [table.cut(part, 0, half), table.cut(part, half, len(part))]
+
+
+def _without_absent(columns: dict[str, Column]) -> dict[str, Column]:
+    """The columns that are not absent in every row."""
+    return {
+        name: column
+        for name, column in columns.items()
+        if isinstance(column, list)
+        or column.dtype != np.int64
+        or not len(column)
+        or column[0] != ABSENT
+        or (column != ABSENT).any()
+    }
+
+
+def _with_records(part: Table) -> dict[str, Column]:
+    """The columns as a journal has them: of trades records."""
     columns = dict(part.columns)
-    if pack:
-        for name, column in part.columns.items():
-            if isinstance(column, list) or column.dtype != np.int64 or not len(column):
-                continue
-            if column[0] == ABSENT and (column == ABSENT).all():
-                del columns[name]
-    elif part.kind == layout.TRADE and not any(
+    if part.kind == layout.TRADE and not any(
         isinstance(columns[name], list) for name in ("event_time", "price", "size")
     ):
         record = np.empty(len(part), RECORD)

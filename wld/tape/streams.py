@@ -31,15 +31,13 @@ def _compressor(thorough: bool) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=parameters)
 
 
-ONE_BYTE = tuple(bytes([value]) for value in range(128))
+_SHORT_VARINTS = tuple(bytes((value,) if value < 128 else (value & 127 | 128, value >> 7)) for value in range(1024))
 
 
 def varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; the top bit says that more follow."""
-    if value < 128:
-        return ONE_BYTE[value]
-    if value < 16_384:
-        return bytes((value & 127 | 128, value >> 7))
+    if value < 1024:
+        return _SHORT_VARINTS[value]
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)

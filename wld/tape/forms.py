@@ -1,0 +1,318 @@
+"""Owns the forms in which integers are packed, made for many columns at a time. Pure; does not choose between them.
+
+A call of numpy costs 1 to 3 us whatever it does, and a block of one symbol out of hundreds has columns of some hundred
+rows: so the columns of all symbols lie one after the other, a call does its work for all of them, and only their bytes
+are taken apart. Integer arithmetic is modulo 2^64, so that any int64 comes back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wld.tape.integers import CHANGES, DELTA, MAGNITUDE, TOP_BITS, U64, ZIGZAG, Bits, IntColumn, less
+from wld.tape.streams import pack_stream, signed_varint, varint
+
+AT_ONCE = 32_768
+"""Rows worked on at a time: more would not stay in a processor's nearer caches."""
+
+
+class Segments(NamedTuple):
+    """Columns that lie one after the other."""
+
+    values: npt.NDArray[Any]
+    bounds: IntColumn
+    """Where each begins, and behind them the end of the last."""
+
+    @property
+    def lengths(self) -> IntColumn:
+        """Rows of each."""
+        return self.bounds[1:] - self.bounds[:-1]
+
+    def some(self, places: Sequence[int]) -> Segments:
+        """Those at the given places, which rise."""
+        if len(places) == len(self.bounds) - 1:
+            return self
+        if len(places) == 1:
+            start, end = self.bounds[places[0]], self.bounds[places[0] + 1]
+            return Segments(self.values[start:end], np.array([0, end - start]))
+        lengths = self.lengths
+        chosen = np.zeros(len(lengths), np.bool_)
+        chosen[places] = True
+        return joined(self.values[chosen.repeat(lengths)], lengths[chosen])
+
+    def where(self, mask: Bits) -> Segments:
+        """Of each the rows that are true in the mask."""
+        if len(self.bounds) == 2:
+            values = self.values[mask]
+            return Segments(values, np.array([0, len(values)]))
+        ends = np.zeros(len(mask) + 1, np.int64)
+        mask.cumsum(out=ends[1:])
+        return Segments(self.values[mask], ends[self.bounds])
+
+    def beginnings(self, rows: int) -> Segments:
+        """Of each at most so many rows from its first on."""
+        lengths = self.lengths
+        if int(lengths.max()) <= rows:
+            return self
+        kept = np.arange(len(self.values)) - self.bounds[:-1].repeat(lengths) < rows
+        return joined(self.values[kept], np.minimum(lengths, rows))
+
+    def each(self, function: np.ufunc) -> npt.NDArray[Any]:
+        """What reduces every column to one number; 0 for one without rows."""
+        if len(self.bounds) == 2:
+            return np.array([function.reduce(self.values) if len(self.values) else 0], self.values.dtype)
+        filled = self.bounds[1:] > self.bounds[:-1]
+        if filled.all():
+            numbers: npt.NDArray[Any] = function.reduceat(self.values, self.bounds[:-1])
+            return numbers
+        numbers = np.zeros(len(filled), self.values.dtype)
+        if filled.any():
+            numbers[filled] = function.reduceat(self.values, self.bounds[:-1][filled])
+        return numbers
+
+    def spread(self, numbers: npt.NDArray[Any]) -> Any:
+        """One number a column as one a row."""
+        return numbers[0] if len(numbers) == 1 else numbers.repeat(self.lengths)
+
+    def split(self) -> Iterator[tuple[int, int]]:
+        """(first column, behind the last) of groups of some `AT_ONCE` rows."""
+        count = len(self.bounds) - 1
+        if int(self.bounds[-1]) <= AT_ONCE:
+            yield 0, count
+            return
+        first = 0
+        while first < count:
+            last = int(np.searchsorted(self.bounds, self.bounds[first] + AT_ONCE, side="right")) - 1
+            last = min(max(last, first + 1), count)
+            yield first, last
+            first = last
+
+    def group(self, first: int, last: int) -> Segments:
+        """The columns from `first` to before `last`."""
+        if last - first == len(self.bounds) - 1:
+            return self
+        bounds = self.bounds[first : last + 1]
+        return Segments(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
+
+
+def joined(values: npt.NDArray[Any], lengths: IntColumn | Sequence[int]) -> Segments:
+    """Columns of these lengths, one after the other."""
+    bounds = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return Segments(values, bounds)
+
+
+def join(columns: Sequence[npt.NDArray[Any]]) -> Segments:
+    """These columns as ones that lie one after the other."""
+    values = columns[0] if len(columns) == 1 else np.concatenate(columns)
+    return joined(values, [len(column) for column in columns])
+
+
+def pack_bits(masks: Segments) -> list[bytes]:
+    """The bits of each, as a stream."""
+    if len(masks.bounds) == 2:
+        return [pack_stream(np.packbits(masks.values, bitorder="little").tobytes())]
+    content, bounds = _bits(masks.values, masks.lengths)
+    return [pack_stream(content[start:end]) for start, end in itertools.pairwise(bounds)]
+
+
+def _bits(mask: Bits, lengths: IntColumn) -> tuple[bytes, list[int]]:
+    """(the bits of masks, each from a whole byte on; where each begins, and the end)."""
+    lengths_there = (lengths + 7) >> 3
+    bounds = joined(mask, lengths_there).bounds
+    padded = np.zeros(8 * int(bounds[-1]), np.bool_)
+    padded[_moved(lengths, 8 * lengths_there)] = mask
+    return np.packbits(padded, bitorder="little").tobytes(), bounds.tolist()
+
+
+def _moved(lengths: IntColumn, room: IntColumn) -> IntColumn:
+    """Where the rows of columns stand once each of them has room for so many."""
+    spare = room - lengths
+    places: IntColumn = (spare.cumsum() - spare).repeat(lengths)
+    places += np.arange(len(places))
+    return places
+
+
+def changes(columns: Segments) -> Bits:
+    """Which rows differ from the one before; the first of each does."""
+    changed = np.empty(len(columns.values), np.bool_)
+    np.not_equal(columns.values[1:], columns.values[:-1], out=changed[1:])
+    changed[columns.bounds[:-1][columns.bounds[:-1] < len(changed)]] = True
+    return changed
+
+
+class Offsets(NamedTuple):
+    """Numbers of some columns on their way into a form: what is written before the offsets, and those."""
+
+    heads: list[bytes]
+    columns: Segments
+
+
+def pack_form(columns: Segments, flags: int, thorough: bool = True) -> list[bytes]:
+    """Numbers in the form of these flags; no column is empty."""
+    return put_offsets(offsets_of(stepped(columns, flags), flags), flags, thorough)
+
+
+def stepped(columns: Segments, flags: int) -> Offsets:
+    """What CHANGES and DELTA leave of numbers."""
+    count = len(columns.bounds) - 1
+    heads = [b""] * count
+    if flags & CHANGES:
+        changed = changes(columns)
+        heads = pack_bits(Segments(changed, columns.bounds))
+        columns = columns.where(changed)
+    if flags & DELTA:
+        firsts = columns.values[columns.bounds[:-1]].tolist()
+        heads = [head + signed_varint(first) for head, first in zip(heads, firsts, strict=True)]
+        steps = less(columns.values[1:], columns.values[:-1])
+        if count > 1:
+            steps = np.delete(steps, columns.bounds[1:-1] - 1)
+        columns = Segments(steps, columns.bounds - np.arange(count + 1))
+    return Offsets(heads, columns)
+
+
+def offsets_of(stepped: Offsets, flags: int) -> Offsets:
+    """The offsets that magnitudes or planes are made of."""
+    heads, columns = stepped
+    if flags & ZIGZAG:
+        bases = [0] * len(heads)
+        divisors = _divisors(columns._replace(values=np.abs(columns.values).view(np.uint64)))
+        values = columns.values
+        if int(divisors.max()) > 1:
+            values = values // columns.spread(divisors.view(np.int64))
+        columns = columns._replace(values=(values << 1 ^ values >> 63).view(np.uint64))
+    else:
+        least = columns.each(np.minimum)
+        if flags & MAGNITUDE:
+            least = np.minimum(least, 0)
+        bases = least.tolist()
+        columns = columns._replace(values=columns.values.view(np.uint64) - columns.spread(least.view(np.uint64)))
+        divisors = _divisors(columns)
+        if int(divisors.max()) > 1:
+            columns = columns._replace(values=columns.values // columns.spread(divisors))
+    numbers = zip(heads, bases, divisors.tolist(), strict=True)
+    return Offsets([head + signed_varint(base) + varint(divisor) for head, base, divisor in numbers], columns)
+
+
+def put_offsets(offsets: Offsets, flags: int, thorough: bool) -> list[bytes]:
+    """The whole form."""
+    parts = [[head] for head in offsets.heads]
+    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(offsets.columns, parts, thorough)
+    return list(map(b"".join, parts))
+
+
+def _divisors(offsets: Segments) -> U64:
+    """The largest that divides all numbers of a column, below 2^63; 1 where they are all zero."""
+    if len(offsets.bounds) == 2:
+        return np.array([common_divisor(offsets.values)], np.uint64)
+    divisors: U64 = offsets.each(np.gcd)
+    divisors[(divisors == 0) | (divisors >= 1 << 63)] = 1
+    return divisors
+
+
+def common_divisor(offsets: U64) -> int:
+    """The largest that divides all of them, below 2^63; 1 where they are all zero."""
+    rest = offsets[:_FEW]
+    step = 0
+    while True:
+        step = math.gcd(step, int(np.gcd.reduce(rest))) if len(rest) else step
+        if step == 1 or step >= 1 << 63:
+            return 1
+        if len(offsets) <= _FEW:
+            return step or 1
+        # Divided and multiplied again: numpy's remainder takes five times as long.
+        whole = offsets // np.uint64(step) * np.uint64(step) if step else np.uint64(0)
+        rest = offsets[offsets != whole][:_FEW]
+        if not len(rest):
+            return step or 1
+
+
+_FEW = 256
+
+
+def _put_planes(offsets: Segments, parts: list[list[bytes]], thorough: bool) -> None:
+    widths = [(most.bit_length() + 7) // 8 for most in offsets.each(np.maximum).tolist()]
+    raw = offsets.values.view(np.uint8).reshape(-1, 8)
+    planes = [raw[:, i].tobytes() for i in range(max(widths))]
+    bounds = offsets.bounds.tolist()
+    for part, width, start, end in zip(parts, widths, bounds, bounds[1:], strict=False):
+        part.append(varint(width))
+        for plane in planes[:width]:
+            part.append(pack_stream(plane[start:end], thorough=thorough))
+
+
+def _put_magnitudes(offsets: Segments, parts: list[list[bytes]], thorough: bool) -> None:
+    """Classes of magnitude, which compress, apart from the low bits, which do not."""
+    low = np.maximum(_bit_lengths(offsets.values) - (TOP_BITS + 1), 0)
+    classes = ((low << TOP_BITS) + (offsets.values >> low.view(np.uint64)).view(np.int64)).astype(np.uint8).tobytes()
+    bounds = offsets.bounds.tolist()
+    bits = _low_bits(offsets, low)
+    for part, start, end, rest in zip(parts, bounds, bounds[1:], bits, strict=False):
+        part.append(pack_stream(classes[start:end], thorough=thorough))
+        part.append(pack_stream(rest, thorough=thorough))
+
+
+def _low_bits(offsets: Segments, low: IntColumn) -> list[bytes]:
+    """So many low bits of each row, those with the same number of them side by side, each such group in whole bytes."""
+    columns = len(offsets.bounds) - 1
+    if columns == 1:
+        keys: npt.NDArray[Any] = low.astype(np.uint8)
+    else:
+        keys = low * columns
+        keys += np.arange(columns).repeat(offsets.lengths)
+        keys = keys.astype(np.uint16) if 64 * columns <= 1 << 16 else keys
+    order = keys.argsort(kind="stable")  # 8 and 16 bits by radix
+    counts = np.bincount(keys)
+    groups = counts.nonzero()[0]
+    counts = counts[groups]
+    without = int(np.searchsorted(groups, columns))
+    order = order[int(counts[:without].sum()) :]
+    groups, counts = groups[without:], counts[without:]
+    room = (counts + 7) >> 3  # eight rows fill as many bytes as a row has bits
+    values = offsets.values[order]
+    lengths = groups // columns
+    stands = counts
+    if columns > 1:
+        stands = 8 * room
+        padded = np.zeros(int(stands.sum()), np.uint64)
+        padded[_moved(counts, stands)] = values
+        values = padded
+    raw = values.view(np.uint8).reshape(-1, 8)
+    contents: list[bytes] = []
+    at = 0
+    for length, rows in enumerate(np.bincount(lengths, stands).tolist()):
+        if rows:
+            start, at = at, at + int(rows)
+            bits = np.unpackbits(raw[start:at], axis=1, count=length, bitorder="little")
+            contents.append(np.packbits(bits.reshape(-1), bitorder="little").tobytes())
+    if columns == 1:
+        return [b"".join(contents)]
+    content = b"".join(contents)
+    starts = (room * lengths).cumsum() - room * lengths
+    parts: list[list[bytes]] = [[] for _ in range(columns)]
+    for column, start, end in zip(
+        (groups % columns).tolist(), starts.tolist(), (starts + ((counts * lengths + 7) >> 3)).tolist(), strict=True
+    ):
+        parts[column].append(content[start:end])
+    return list(map(b"".join, parts))
+
+
+def _bit_lengths(offsets: U64) -> IntColumn:
+    """Bits of each value; 0 for 0."""
+    if len(offsets) and int(np.maximum.reduce(offsets)) < 1 << 53:  # a double is exact
+        lengths: IntColumn = np.maximum((offsets.astype(np.float64).view(np.int64) >> 52) - 1022, 0)
+        return lengths
+    upper = np.frexp((offsets >> np.uint64(32)).astype(np.float64))[1].astype(np.int64)
+    lower = np.frexp((offsets & np.uint64(0xFFFF_FFFF)).astype(np.float64))[1].astype(np.int64)
+    return np.where(upper > 0, upper + 32, lower)
+
+
+def same(value: int) -> bytes:
+    """Numbers that are all the same."""
+    return signed_varint(value) + b"\1\0"
