@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 STEP_S = 0.25
 SLOW_S = 1.0
@@ -211,23 +212,59 @@ SEGMENT_S = 60
 is compared with the least of another."""
 
 
-def slope(gauges: Sequence[dict[str, Any]], skip: int = 3) -> tuple[float, float, int]:
-    """(MB a minute that memory grows by, its standard error, of how many segments), the first few left out.
+WARM_UP = 5
+"""Segments left out: libraries are loaded, and what is bounded fills: a symbol's latest ids (85), choices of the first seals."""
+FEWEST = 8
+"""Segments, after these, that tell anything."""
+NOISE = {"memory_mb": 2.0, "heap_mb": 0.5, "blocks": 5_000.0}
+"""So much more at the end than after the warm-up is no growth. Of memory: pages that freed memory keeps, since something on
+them is in use. Of the others: ids of trades, at most 85 a symbol (9 KB) until they are packed; garbage of REST clients,
+collected each minute; what comes in a moment. A leak shows in `heap_mb` or `blocks` long before it shows in memory."""
 
-    Least squares over the least memory of each whole segment; the error is the regression's own, from the residuals.
-    """
+
+class Trend(Struct, frozen=True):
+    """How a figure moves, by least squares over its least value in each whole segment; the error is the regression's own."""
+
+    first: float
+    """The line's value after the warm-up."""
+    a_minute: float
+    error: float
+    """Of `a_minute`; standard."""
+    minutes: float
+
+    @property
+    def grown(self) -> float:
+        """From after the warm-up to the end."""
+        return self.a_minute * self.minutes
+
+
+def trend(gauges: Sequence[dict[str, Any]], name: str) -> Trend | None:
+    """Of a figure; None where there are too few segments to tell."""
     least: dict[int, float] = {}
     for gauge in gauges:
-        if "memory_mb" in gauge:
+        if name in gauge:
             segment = int(gauge["at"] // SEGMENT_S)
-            least[segment] = min(least.get(segment, gauge["memory_mb"]), gauge["memory_mb"])
-    points = sorted(least.items())[skip:-1]
+            least[segment] = min(least.get(segment, gauge[name]), gauge[name])
+    points = [(segment * SEGMENT_S / 60, value) for segment, value in sorted(least.items())][WARM_UP:-1]
     count = len(points)
-    if count < 3:
-        return 0.0, float("inf"), count
+    if count < FEWEST:
+        return None
     middle_x, middle_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
     spread = sum((x - middle_x) ** 2 for x, _ in points)
-    a_segment = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
-    residual = sum((y - middle_y - a_segment * (x - middle_x)) ** 2 for x, y in points)
+    a_minute = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
+    residual = sum((y - middle_y - a_minute * (x - middle_x)) ** 2 for x, y in points)
     error = (residual / (count - 2) / spread) ** 0.5
-    return a_segment * 60 / SEGMENT_S, error * 60 / SEGMENT_S, count
+    first, last = points[0][0], points[-1][0]
+    return Trend(middle_y + a_minute * (first - middle_x), a_minute, error, last - first)
+
+
+def growing(gauges: Sequence[dict[str, Any]]) -> list[str]:
+    """What of a steady soak is not flat after its warm-up, in words."""
+    found = []
+    for name, noise in NOISE.items():
+        moved = trend(gauges, name)
+        if moved is None:
+            found.append(f"{name}: too few segments to tell, {WARM_UP + FEWEST + 2} minutes are")
+        elif moved.grown > noise:
+            found.append(f"{name} grew by {moved.grown:,.2f}, more than {noise:,g}")
+    return found

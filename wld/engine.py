@@ -5,11 +5,13 @@ Does not own how they are supervised (service), which source a name means (sourc
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GIVE_BACK_S = 10.0
+COLLECT_EACH = 6
+"""Times that memory is given back."""
 
 
 def assemble(config: Config, source: Source | None = None) -> Service:
@@ -139,10 +143,19 @@ def assemble(config: Config, source: Source | None = None) -> Service:
 
 
 async def _give_memory_back() -> None:
-    """What bursts and sealing took and freed goes back to the system now and then; runs until cancelled."""
+    """What bursts and sealing took and freed goes back to the system now and then; runs until cancelled.
+
+    Clients of REST leave cycles behind, 400 objects each time, which Python would collect by itself once they are a
+    quarter of all there is: once a minute instead. What stands after the first minute, topics and books, stays: it is
+    not looked at again, or each of these would take 6 ms of 500 symbols.
+    """
     heap = process.Heap()
-    while True:
+    for turn in count(1):
         await trio.sleep(GIVE_BACK_S)
+        if turn == COLLECT_EACH:
+            process.settle()
+        elif turn % COLLECT_EACH == 0:
+            gc.collect()
         await trio.to_thread.run_sync(heap.give_back)
 
 
