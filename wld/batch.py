@@ -99,6 +99,7 @@ class Batch(Sequence[Event]):
     def __init__(self, events: Iterable[Event] | Tables, first_number: int = 0) -> None:
         self.tables: Tables | None = None
         """The columns, with numbers from 0 on; None where the batch holds events."""
+        self._last: int | None = None
         self.first_number = first_number
         if isinstance(events, Tables):
             self.tables = events
@@ -144,12 +145,15 @@ class Batch(Sequence[Event]):
         """Of the first event, ns; without making events."""
         return self.tables.first_receive_time if self.tables is not None else self._events[0].receive_time
 
-    @cached_property
+    @property
     def last_receive_time(self) -> int:
         """The latest of all, ns; without making events."""
-        if self.tables is not None:
-            return self.tables.last_receive_time
-        return max(event.receive_time for event in self._events)
+        if self._last is None:
+            if self.tables is not None:
+                self._last = self.tables.last_receive_time
+            else:
+                self._last = max([event.receive_time for event in self._events])
+        return self._last
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:

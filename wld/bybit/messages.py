@@ -5,8 +5,10 @@ Fields and meanings: Bybit V5 public WebSocket documentation; unknown fields are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,7 +25,7 @@ from wld.events import (
     TickDirection,
     Trade,
 )
-from wld.units import INT64_MAX, ms_to_ns, parse_fixed, parse_fixed64
+from wld.units import INT64_MAX, PLACES, ms_to_ns, parse_fixed, parse_fixed64
 
 
 class Outer(Struct, kw_only=True, gc=False):
@@ -52,8 +54,8 @@ class WireBook(Struct, gc=False):
     """`orderbook.{depth}.{symbol}` data."""
 
     s: str
-    b: list[tuple[str, str]]
-    a: list[tuple[str, str]]
+    b: Raw
+    a: Raw
     u: int
     seq: int | None = None
 
@@ -99,10 +101,13 @@ _liquidations = msgspec.json.Decoder(list[WireLiquidation])
 _liquidation = msgspec.json.Decoder(WireLiquidation)
 _items = msgspec.json.Decoder(list[Raw])
 _ticker = msgspec.json.Decoder(dict[str, Any])
+_level_texts = msgspec.json.Decoder(list[tuple[str, str]])
 
 _AGGRESSOR = {"Buy": AggressorSide.BUY, "Sell": AggressorSide.SELL}
 _POSITION = {"Buy": PositionSide.LONG, "Sell": PositionSide.SHORT}
 _DIRECTION = {d.value: d for d in TickDirection}
+_ZEROS = tuple(b"0" * (PLACES - places) for places in range(PLACES + 1))
+"""What makes a number of so many decimals one of eight."""
 _MAX_SYMBOL = 40
 MOST_BAD = 1_024
 """Bad items of one message that are looked at one by one; from there on the rest of it counts as bad, so that a message
@@ -197,7 +202,32 @@ def _amount(text: str) -> int:
     return value
 
 
-def _levels(levels: list[tuple[str, str]]) -> tuple[Level, ...]:
+_price_places = re.compile(rb'\[\["\d+(?:\.(\d+))?"').match
+_size_places = re.compile(rb'\.(\d+)"\]').search
+
+
+@lru_cache(maxsize=256)
+def _usual_levels(price_places: int, size_places: int) -> Callable[[bytes], object]:
+    """Whether levels are written as the venue writes them: no space, each number with so many decimals, none too large."""
+    price, size = (rb"\d{1,10}" + (rb"\.\d{%d}" % places if places else b"") for places in (price_places, size_places))
+    level = rb'\["%b","(?:0|%b)"\]' % (price, size)
+    return re.compile(rb"\[(?:%b,)*%b\]" % (level, level)).fullmatch
+
+
+def _levels(raw: Raw, topic: str) -> tuple[Level, ...]:
+    """Raises: RemoteProtocolError, UnitError."""
+    text = bytes(raw)
+    if text == b"[]":
+        return ()
+    if first := _price_places(text):
+        one = _size_places(text)
+        price_places, size_places = len(first[1] or b""), len(one[1]) if one else 0
+        if max(price_places, size_places) <= PLACES and _usual_levels(price_places, size_places)(text):
+            # With zeros up to the eighth place and no points all are integers.
+            text = text.replace(b'","', _ZEROS[price_places] + b'","').replace(b'"]', _ZEROS[size_places] + b'"]')
+            numbers = map(int, text.translate(None, b'[]".').decode().split(","))
+            return tuple(zip(numbers, numbers, strict=True))
+    levels: list[tuple[str, str]] = _decode(_level_texts, raw, topic)
     return tuple([(_amount(price), _amount(size)) for price, size in levels])
 
 
@@ -224,8 +254,8 @@ def decode_book(envelope: Envelope, depth: int, receive_time: int) -> BookSnapsh
     try:
         return kind(
             symbol=_symbol(wire.s, topic),
-            bids=_levels(wire.b),
-            asks=_levels(wire.a),
+            bids=_levels(wire.b, topic),
+            asks=_levels(wire.a, topic),
             update_id=wire.u,
             sequence=_count(wire.seq, "seq", topic),
             event_time=None if envelope.cts is None else ms_to_ns(envelope.cts),

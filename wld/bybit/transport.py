@@ -230,11 +230,14 @@ class _Tls(_Plain):
         if self._is_at_end or self._error is not None:
             return
         read: Callable[..., int] = self._tls.read  # type: ignore[assignment]  # with a buffer it gives a size
-        text, end = self._text, 0
+        incoming, text, end = self._incoming, self._text, 0
         try:
             while size := read(_RECORD, text[end:]):
                 end += size
-            self._is_at_end = True
+                if not incoming.pending:
+                    break  # asking for more would only raise, at the price of three records
+            else:
+                self._is_at_end = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:

@@ -13,23 +13,28 @@ from wld.batch import TICKER_NUMBERS
 from wld.events import Event
 from wld.tables import Tables
 from wld.tape import layout
+from wld.tape.flat import FLATS, Flat
 from wld.tape.integers import Column, IntColumn
 from wld.tape.table import KIND_OF, LEVEL_COLUMNS, RARE, Numbered, Table, concat, from_events, in_order, listed, put_ids
 from wld.units import ABSENT
 
 ROWS_AT_ONCE = 64
-"""Events that become columns at once: some 0.4 ms in which the event loop, in another thread, may have to wait. One call
+"""Events with numbers that do not fit that become columns at once: some 0.4 ms in which the event loop has to wait. One call
 of numpy on all of a second's events would hold it up for 20."""
 
-_Appends = tuple[Callable[[int], None], Callable[[Any], None]]
+_Add = Callable[[int, Any], bool]
 
 
 class Collector:
     """Sorts events by kind, with their ring numbers, until they become tables."""
 
     def __init__(self) -> None:
+        self._flats: dict[type[Flat], Flat] = {}
+        self._full: list[Flat] = []
+        """Nothing more is added to them."""
+        self._add: dict[type[Any], _Add] = {}
         self._rows: dict[int, tuple[list[int], list[Any]]] = {}
-        self._add: dict[type[Any], _Appends] = {}
+        """By kind what is rare, and what does not fit."""
         self._tables: list[Table] = []
         self._reads: list[tuple[Tables, int]] = []
         self._loose = 0
@@ -57,13 +62,24 @@ class Collector:
                 numbers.clear()
                 events.clear()
 
-    def _start(self, kind: type[Any]) -> _Appends:
-        numbers, events = self._rows.setdefault(KIND_OF[kind], ([], []))
-        self._add[kind] = pair = numbers.append, events.append
-        return pair
+    def _start(self, kind: type[Any]) -> _Add:
+        flat = FLATS.get(kind)
+        if flat is None:
+            self._add[kind] = add = self._add_loose
+        else:
+            self._add[kind] = add = self._flats.setdefault(flat, flat()).add
+        return add
+
+    def _add_loose(self, number: int, event: Any) -> bool:
+        numbers, events = self._rows.setdefault(KIND_OF[type(event)], ([], []))
+        numbers.append(number)
+        events.append(event)
+        self._loose += 1
+        return True
 
     def take(self, other: Collector) -> None:
         """Take all that another one has, and leave it empty."""
+        self._full += (*other._full, *other._flats.values())
         self._tables += other._tables
         self._reads += other._reads
         for kind, (numbers, events) in other._rows.items():
@@ -76,18 +92,17 @@ class Collector:
 
     def add_numbered(self, numbered: Iterable[Numbered]) -> None:
         """Take events with their numbers."""
-        add = self._add
+        adds = self._add
         taken = 0
         for number, event in numbered:
             try:
-                add_number, add_event = add[type(event)]
+                add = adds[type(event)]
             except KeyError:
-                add_number, add_event = self._start(type(event))
-            add_number(number)
-            add_event(event)
+                add = self._start(type(event))
+            if not add(number, event):
+                self._add_loose(number, event)
             taken += 1
         self.count += taken
-        self._loose += taken
         if self._loose >= ROWS_AT_ONCE:
             self._gather()
 
@@ -123,12 +138,15 @@ class Collector:
     def _by_kind(self) -> dict[int, list[Table]]:
         by_kind: dict[int, list[Table]] = {}
         loose = [from_events(kind, *rows) for kind, rows in self._rows.items() if rows[0]]
-        for table in (*self._tables, *loose, *from_reads(self._reads)):
+        flats = [flat.table() for flat in (*self._full, *self._flats.values()) if len(flat)]
+        for table in (*self._tables, *loose, *flats, *from_reads(self._reads)):
             by_kind.setdefault(table.kind, []).append(table)
         return by_kind
 
     def clear(self) -> None:
         """Forget everything."""
+        self._flats.clear()
+        self._full.clear()
         self._rows.clear()
         self._add.clear()
         self._tables.clear()

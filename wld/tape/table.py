@@ -58,7 +58,7 @@ BUY, BLOCK_TRADE, BACKFILLED, RPI_KNOWN, RPI = 1, 2, 4, 8, 16
 """Bits of a trade's `flags`; from `DIRECTION_SHIFT` the tick direction, 0 absent."""
 DIRECTION_SHIFT = 5
 _DIRECTIONS = (None, *(TickDirection(word) for word in TICK_DIRECTIONS))
-_DIRECTION_NUMBER = {word: i for i, word in enumerate(TICK_DIRECTIONS, 1)}
+DIRECTION_NUMBER = {word: i for i, word in enumerate(TICK_DIRECTIONS, 1)}
 LEVEL_COLUMNS = ("level_price", "level_size")
 TICKER_TEXTS = ("delivery_time", "pre_listing_phase")
 BOOK_FIELDS = ("depth", "update_id", "sequence", "event_time", "sent_time", "receive_time")
@@ -149,7 +149,7 @@ def _put(columns: dict[str, Column], name: str, values: Sequence[int | None]) ->
         columns[name] = column
 
 
-_TRADE_NAMES = ("price", "size", "event_time", "sequence", "sent_time", "receive_time")
+TRADE_NAMES = ("price", "size", "event_time", "sequence", "sent_time", "receive_time")
 
 
 def _trades(events: Sequence[Trade], columns: dict[str, Column]) -> None:
@@ -161,7 +161,7 @@ def _trades(events: Sequence[Trade], columns: dict[str, Column]) -> None:
     rpis = [e.is_rpi for e in events]
     if rpis.count(None) < len(rpis):
         flags |= np.array([0 if rpi is None else RPI_KNOWN | RPI * rpi for rpi in rpis], np.int64)
-    number = _DIRECTION_NUMBER
+    number = DIRECTION_NUMBER
     directions = [e.tick_direction for e in events]
     flags |= np.array([0 if d is None else number[d._value_] for d in directions], np.int64) << DIRECTION_SHIFT
     columns["flags"] = flags
@@ -236,7 +236,7 @@ _TICKER_GETTERS = tuple((name, attrgetter(name)) for name in TICKER_NUMBERS)
 def _tickers(events: Sequence[Ticker], columns: dict[str, Column]) -> None:
     directions = [e.tick_direction for e in events]
     if directions.count(None) < len(directions):
-        number = _DIRECTION_NUMBER
+        number = DIRECTION_NUMBER
         columns["tick_direction"] = np.array([0 if d is None else number[d._value_] for d in directions], np.int64)
     for name in TICKER_TEXTS:
         texts = list(map(attrgetter(name), events))
@@ -268,7 +268,7 @@ def from_trades(array: Columns, symbols: Sequence[str]) -> Table:
         | np.where(rpi < 0, 0, RPI_KNOWN | RPI * rpi)
         | (array["tick_direction"].astype(np.int64) + 1) << DIRECTION_SHIFT
     )
-    columns = _fields(array, symbols, _TRADE_NAMES)
+    columns = _fields(array, symbols, TRADE_NAMES)
     columns["flags"] = flags
     columns["trade_id"] = np.ascontiguousarray(array["trade_id"])
     return Table(layout.TRADE, tuple(symbols), columns)
@@ -457,7 +457,7 @@ def _to_trades(table: Table, symbols: Sequence[str]) -> list[Trade]:
             bool(flags & BACKFILLED), event_time, sent_time, receive_time,
         )
         for symbol, flags, trade_id, price, size, event_time, sequence, sent_time, receive_time in zip(
-            symbols, _get(table, "flags"), texts, *(_get(table, name) for name in _TRADE_NAMES), strict=True
+            symbols, _get(table, "flags"), texts, *(_get(table, name) for name in TRADE_NAMES), strict=True
         )
     ]  # fmt: skip
 
