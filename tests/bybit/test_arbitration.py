@@ -1006,6 +1006,35 @@ def test_a_ticker_that_a_new_line_begins_with_tells_that_the_others_were_mute() 
     assert {topic for line, topic in lines.resyncs if line == mute} == {TRADES, TICKER, LIQUIDATIONS}
 
 
+def test_all_lines_but_the_new_one_must_have_passed_its_ticker_before_it_goes_out_behind_a_gap() -> None:
+    """Of three, one may be behind rather than mute, and in a market without data only pongs say how far they are."""
+    lines, mute, behind = two_lines()
+    lines.publish(lines.venue.ticker(), but=mute)
+    fresh = lines.connect()
+    lines.deliver(fresh)
+    lines.pass_time(400)
+    lines.ping(mute)
+    lines.ping(behind)
+    lines.deliver(mute)
+    lines.pass_time(100)
+    assert lines.names(TICKER)[-1] != lines.venue.published[TICKER][-1]
+    lines.deliver(behind)
+    lines.deliver_all()
+    assert complete(lines)
+    lines.publish(lines.venue.ticker(), but=fresh)  # the first is subscribed to it no more
+    lines.kill(behind)
+    lines.queues[mute].clear()
+    last = lines.connect()
+    lines.deliver(last)
+    lines.pass_time(400)
+    for line in (mute, fresh):
+        lines.ping(line)
+        lines.deliver(line)
+        lines.pass_time(100)
+    lines.deliver_all()
+    assert lines.names(TICKER)[-2:] == [None, lines.venue.published[TICKER][-1]]
+
+
 def test_trades_of_a_symbol_listed_anew_with_lower_sequences_are_not_taken_for_those_of_a_gap() -> None:
     lines, first, second = two_lines()
     lines.kill(first)

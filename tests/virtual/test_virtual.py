@@ -20,7 +20,7 @@ def test_everything_is_accounted_for(connections: int, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("connections", [1, 2, 3])
-@pytest.mark.parametrize("first", range(1_000, 1_100, 10))
+@pytest.mark.parametrize("first", range(1_000, 1_040, 10))
 def test_everything_is_accounted_for_in_many(connections: int, first: int) -> None:
     for seed in range(first, first + 10):
         verdict = judge(play(plan(seed, connections)))

@@ -6,6 +6,8 @@ stands where nothing went wrong. Excused is, by name:
 
 - ticker fields for a while after a link was mute on it: they change with the next snapshot;
 - *mute*: the venue left it out on a connection that stood, and no other brought it: nothing from outside can tell;
+- *overtaken*: a link that was mute on it brought what follows before another brought it: a trade or liquidation comes
+  late rather than never, a ticker not at all;
 - *replaced*: the venue left a book's update out for everybody, and its next message was a snapshot or update id 1.
 """
 
@@ -43,10 +45,12 @@ def judge(world: World) -> Verdict:
     truth, events = world.venue.truth, list(_joined(world.lives))
     result = balance([p.frame for p in truth.published if p.is_owed], events)
     unknowable = dict(_unknowable(truth))
-    excused = Counter(unknowable[name] for name in result.lost if name in unknowable)
+    excused: Counter[str] = Counter(unknowable[name] for name in result.lost if name in unknowable)
     wrong = [f"lost: {name}" for name in result.lost if name not in unknowable]
     wrong += [f"doubled: {name}" for name in result.doubled]
-    wrong += [f"out of order: {name}" for name in result.out_of_order]
+    overtaken = {name for index in truth.muted for name in names(truth.published[index].frame)}
+    wrong += [f"out of order: {name}" for name in result.out_of_order if name not in overtaken]
+    excused["overtaken"] += sum(name in overtaken for name in result.out_of_order)
     for life in world.lives:
         wrong += _states(truth, life)
         wrong += _needless(life, world.troubled)
@@ -87,6 +91,10 @@ def _unknowable(truth: Truth) -> Iterator[tuple[str, str]]:
     for index in sorted(truth.muted - truth.delivered.keys()):
         for name in names(truth.published[index].frame):
             yield name, "mute"
+    for index in sorted(truth.muted & truth.delivered.keys()):
+        if truth.published[index].topic.startswith("tickers"):
+            for name in names(truth.published[index].frame):
+                yield name, "overtaken"
     for index in sorted(truth.withheld):
         left_out = truth.published[index]
         following = next((p for p in truth.published[index + 1 :] if p.topic == left_out.topic), None)

@@ -391,6 +391,7 @@ class Arbiter(Merging):
         held = topic.views[line].held
         snapshots = [place for place, item in enumerate(held) if item.is_snapshot]
         self._detach(topic, line)
+        topic.views[line].is_begun = False  # a ticker's snapshot is next
         if topic.is_strict and snapshots:
             topic.views[line].held = held[snapshots[-1] :]
             self._holding.add((topic.name, line))

@@ -88,14 +88,13 @@ class Merging(Overlaps, ABC):
                 return []
             return [*self._lead(topic, line, view, item), *self._walk(topic, line, view, item)]
         place = self._place(topic, item)
-        if place is not None or self._covers(topic, line, item):
-            view.attached = True
-            view.cursor = place
-            view.floor = topic.log.end
-            if place is not None:
-                self._compare(topic, line, item, place)
-                return self._heal_with(topic, item, place)
-            return [*self._mute_until(topic, line, item), *self._walk(topic, line, view, item)]
+        if place is not None:
+            view.attached, view.cursor, view.floor = True, place, topic.log.end
+            self._compare(topic, line, item, place)
+            return self._heal_with(topic, item, place)
+        if self._covers(topic, line, item) and (told := self._mute_until(topic, line, item)) is not None:
+            view.attached, view.cursor, view.floor = True, None, topic.log.end
+            return [*told, *self._walk(topic, line, view, item)]
         if topic.is_strict and not item.is_snapshot:
             return []
         self._note_flow(item)
@@ -181,21 +180,24 @@ class Merging(Overlaps, ABC):
                 return [self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)]
         return []
 
-    def _mute_until(self, topic: TopicState, line: int, item: Item) -> list[Event]:
+    def _mute_until(self, topic: TopicState, line: int, item: Item) -> list[Event] | None:
         """The Gaps that the ticker proves which a line begins with: it is another state, later than the last that went out.
 
         The lines that count as covering it have passed its time without that, so the venue ended their subscriptions, and
-        nobody was told: as it would at a delisting, of all the symbol's topics.
+        nobody was told: as it would at a delisting, of all the symbol's topics. None: wait for those that have not.
         """
         event, last = item.events[0], topic.last_ticker
         if item.is_flow or not isinstance(event, Ticker) or last is None or self._is_behind(topic, item):
             return []
-        sent = item.order[1]
-        covering = [other for other, view in topic.views.items() if view.attached and other != line]
-        if not all(self._lines[other].last_sent >= sent + self._overlap for other in covering):
-            return []
         if event.sequence == last.sequence or _state(event) == _state(last):
             return []
+        sent = item.order[1] if self._is_believable(item.order[1]) else None
+        covering = [other for other, view in topic.views.items() if view.attached and other != line]
+        mute = [other for other in covering if self._overlaps(self._lines[other], sent, item.time)]
+        if len(mute) < len(covering):
+            for other in mute:
+                self._resync(other, topic)
+            return None
         self._notes.append(
             ("silence", f"{topic.name}: was no longer subscribed on the other lines, and they were not told")
         )
@@ -207,7 +209,7 @@ class Merging(Overlaps, ABC):
             out.append(self._gap(GapReason.SILENCE, each.name, each.last_time or self._begun[topic.symbol][1], None))
             each.begins_again(line, self._sent)
             view.attached = True
-            for other in covering:
+            for other in [other for other, rest in each.views.items() if rest.attached and other != line]:
                 self._resync(other, each)
             if each is not topic:
                 out += self._attach(each, line, None)
@@ -494,7 +496,9 @@ class Merging(Overlaps, ABC):
             place = self._place(topic, first)
             if place is not None or self._covers(topic, line, first):
                 if place is None:
-                    out += self._mute_until(topic, line, first)
+                    if (told := self._mute_until(topic, line, first)) is None:
+                        continue
+                    out += told
                 out += self._attach(topic, line, None if place is None else place - 1)
         return out
 
