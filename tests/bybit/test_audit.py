@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import httpx
@@ -12,14 +13,17 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 import wld
+from tests.bybit import frames
 from wld.bybit import auditor
-from wld.bybit.audit import Account, Listed, Marks, compare, holes, read_list
+from wld.bybit.audit import Account, Listed, Marks, compare, contents, holes, read_list
 from wld.bybit.auditor import Auditor
 from wld.bybit.backoff import RequestGate
 from wld.bybit.following import Hole
 from wld.bybit.mutes import PAUSE_NS, Mutes
+from wld.bybit.protocol import BybitProtocol
 from wld.bybit.rest import BybitRest
 from wld.bybit.trade_ids import REMEMBERED, OlderIds
 from wld.clock import ReceiveClock
@@ -230,7 +234,8 @@ def gap(missed: int | None, first: int, last: int, reason: wld.GapReason = wld.G
         (gap(2, 90, PAUSE_NS + 200), False),  # messages of that book alone
         (gap(9, 101, PAUSE_NS + 200), False),  # the book was there after the pause began
         (gap(9, 90, PAUSE_NS), False),
-        (gap(9, 90, PAUSE_NS + 200, wld.GapReason.SILENCE), False),  # it was asked, and tells for itself
+        (gap(9, 90, PAUSE_NS + 200, wld.GapReason.SILENCE), True),
+        (gap(9, 90, PAUSE_NS + 200, wld.GapReason.CROSSED_BOOK), False),
     ],
 )
 def test_a_pause_across_which_a_book_lost_messages_was_a_mute_line(told: wld.Gap, is_mute: bool) -> None:
@@ -257,9 +262,14 @@ class Feed:
         self.answers = True
         self.probed = 0
         self.unsettled = False
+        self.published: list[wld.Event] = []
 
     def trade_topics(self) -> list[str]:
         return [TOPIC]
+
+    @contextmanager
+    def keep(self) -> Iterator[list[list[wld.Event]]]:
+        yield [self.published]
 
     def probe(self) -> None:
         self.probed = self.clock.now()
@@ -455,6 +465,31 @@ async def test_trades_that_cannot_be_read_are_missing_all_the_same(autojump_cloc
     assert isinstance(found, wld.Gap)
     assert isinstance(repair, wld.Repair)
     assert (found.missed, repair.recovered, repair.remaining) == (1, 0, None)
+
+
+@pytest.mark.parametrize("changes", [{"price": "1.6"}, {"size": "3"}, {"side": "Sell"}])
+async def test_a_trade_that_rest_lists_otherwise_is_told(
+    changes: dict[str, str], autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = Feed(ReceiveClock())
+    same = wld.Trade("WLDUSDT", 150_000_000, 200_000_000, wld.AggressorSide.BUY, "t2", event_time=1_002 * MS)
+    feed.published = [same, structs.replace(same, trade_id="elsewhere")]
+    out, audits = await run(Venue(page(item(1), item(2), item(3, 9_000))), 150, feed=feed)
+    assert not audits.differing
+    out, audits = await run(Venue(page(item(1), item(2, **changes), item(3, 9_000))), 100, feed=feed)
+    assert audits.figures()["audit_differs"] == 1
+    assert "REST lists trade t2 with another price, size or side than the stream brought" in caplog.text
+    assert out == []
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_what_was_published_shows_the_same_trades_in_rows_and_columns(count: int) -> None:
+    protocol = BybitProtocol([TOPIC])
+    messages = [frames.trades(frames.trade(n)) for n in range(count)]
+    events = protocol.receive_read([message.encode() for message in messages], 5)
+    one_by_one = [event for message in messages for event in BybitProtocol([TOPIC]).receive(message, 5)]
+    assert dict(contents(events)) == dict(contents(one_by_one))
+    assert len(dict(contents(events))) == count
 
 
 async def test_many_symbols_are_spread_evenly(autojump_clock: trio.testing.MockClock) -> None:

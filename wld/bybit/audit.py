@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wld.batch import Batch
 from wld.bybit.topics import LastTrade
+from wld.events import AggressorSide, Event, Trade
+from wld.tables import BUY
 
 MS = 1_000_000
 """ns in a millisecond"""
@@ -142,6 +145,33 @@ def holes(comparison: Comparison, missing: Collection[str]) -> list[Missed]:
     if run:
         found.append(Missed(run, before, None))
     return found
+
+
+Content = tuple[int, int, bool]
+"""Price and size (1e-8), and whether the aggressor bought."""
+
+
+def contents(events: Iterable[Event]) -> Iterator[tuple[str, Content]]:
+    """The trades of what was published, by id; columns as they are."""
+    rows = events
+    if isinstance(events, Batch) and (tables := events.tables) is not None:
+        rows = [event for _, event in tables.rows]
+        if (trades := tables.trades) is not None:
+            is_buy = (trades["flags"] & BUY != 0).tolist()
+            content = zip(trades["price"].tolist(), trades["size"].tolist(), is_buy, strict=True)
+            yield from zip(trades["trade_id"], content, strict=True)
+    for event in rows:
+        if isinstance(event, Trade) and event.trade_id:
+            yield event.trade_id, (event.price, event.size, event.aggressor_side is AggressorSide.BUY)
+
+
+def differing(listed: Iterable[Trade], came: Mapping[str, Content]) -> list[str]:
+    """The ids under which a list has another price, size or side than came over the stream."""
+    return [
+        trade.trade_id
+        for trade in listed
+        if came[trade.trade_id] != (trade.price, trade.size, trade.aggressor_side is AggressorSide.BUY)
+    ]
 
 
 class Marks:

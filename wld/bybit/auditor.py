@@ -10,14 +10,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 import trio
 from msgspec import structs
 
-from wld.bybit.audit import YOUNG_NS, Account, Comparison, Listed, Marks, compare, holes, read_list
+from wld.bybit.audit import (
+    YOUNG_NS,
+    Account,
+    Comparison,
+    Content,
+    Listed,
+    Marks,
+    compare,
+    contents,
+    differing,
+    holes,
+    read_list,
+)  # fmt: skip
 from wld.bybit.backoff import Backoff, RequestGate
 from wld.bybit.complaints import Complaints
 from wld.bybit.following import Hole
@@ -39,6 +51,8 @@ SIGN_WAIT_S = 4.0
 """After a loss was seen: what was lost is no longer young by then."""
 SIGN_AGAIN_S = 30.0
 """A symbol is audited for losses that were seen no more often than this."""
+KEEP_S = 1.0
+"""What is published in so long before the venue is asked is compared in price, size and side."""
 SETTLE_S = 1.0
 """Between the venue's list and the ping that proves that no line is behind it."""
 PROOF_S = 20.0
@@ -89,6 +103,10 @@ class Feed(Protocol):
         """Topics of trades that are subscribed on an open line."""
         ...
 
+    def keep(self) -> AbstractContextManager[Iterable[Iterable[Event]]]:
+        """What is published from now on, some of it, to the end of the block."""
+        ...
+
     def probe(self) -> None:
         """Ping on every open line soon."""
         ...
@@ -132,8 +150,11 @@ class Auditor:
         self._backoff = Backoff(10.0, 600.0)
         self._busy: set[str] = set()
         self._complaints = Complaints(log)
+        self._since = clock.now()
         self.missed = 0
         """Trades that no line brought, so far."""
+        self.differing = 0
+        """Trades that REST lists otherwise than the stream brought them."""
 
     def note(self, hole: Hole) -> None:
         """A Gap speaks of trades: it is repaired by itself, and the audit begins anew behind it."""
@@ -153,7 +174,8 @@ class Auditor:
         ends = [self._account(topic).audited_at for topic in topics]
         known = [end for end in ends if end is not None]
         age = {"audit_age": int(trio.current_time() - min(known))} if known and len(known) == len(ends) else {}
-        return {**age, **({"audit_missed": self.missed} if self.missed else {})}
+        trouble = {"audit_missed": self.missed, "audit_differs": self.differing}
+        return {**age, **{name: count for name, count in trouble.items() if count}}
 
     def _account(self, topic: str) -> Account:
         return self._accounts.setdefault(topic, Account())
@@ -231,10 +253,14 @@ class Auditor:
         before, asked_holes = memory.last_trade(topic), account.holes
         if before is None and memory.last_time(topic) is not None:
             return  # trades without ids: nothing can be said of them
-        limit = min(TRADES_LIMIT, FEWEST + 2 * account.due)
-        comparison = await self._compare(rest, memory, topic, before, limit)
-        if comparison is not None and comparison.due and comparison.last is None and limit < TRADES_LIMIT:
-            comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
+        limit = TRADES_LIMIT if account.settled is None else min(TRADES_LIMIT, FEWEST + 2 * account.due)
+        with feed.keep() as kept:
+            await trio.sleep(KEEP_S)
+            comparison = await self._compare(rest, memory, topic, before, limit)
+            if comparison is not None and comparison.due and comparison.last is None and limit < TRADES_LIMIT:
+                comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
+            if comparison is not None:
+                await self._look_for_differences(topic, comparison, list(kept))
         if comparison is None:
             return
         if comparison.suspects and not await self._is_proven(feed):
@@ -277,6 +303,22 @@ class Auditor:
             now=None if venue_now is None else max(venue_now, now),
         )
 
+    async def _look_for_differences(self, topic: str, comparison: Comparison, kept: Sequence[Iterable[Event]]) -> None:
+        """A sample: the trades that came over the stream while the venue was asked are to be what it lists."""
+        symbol, by_id = topic.rpartition(".")[2], {trade.trade_id: trade for trade in comparison.due}
+        came: dict[str, Content] = {}
+        for events in kept:
+            came.update((trade_id, content) for trade_id, content in contents(events) if trade_id in by_id)
+            await trio.lowlevel.checkpoint()
+        read = [to_trade(by_id[trade_id].item, symbol, 0) for trade_id in came]
+        wrong = differing([trade for trade in read if trade is not None], came)
+        if wrong:
+            self.differing += len(wrong)
+            self._complaints.tell(
+                "differs",
+                f"{topic}: REST lists trade {wrong[0]} with another price, size or side than the stream brought",
+            )
+
     async def _known(self, memory: Memory, topic: str, listed: Sequence[Listed]) -> set[str]:
         """Which of them went out; looked up in pieces, so that no message waits for it."""
         known: set[str] = set()
@@ -313,6 +355,8 @@ class Auditor:
             first, last = marks.before(account.settled or 0), now
             if hole.before is not None:
                 first = memory.received(topic, hole.before.trade_id) or marks.before(hole.before.event_time)
+            if first is None:
+                first = self._since  # a trade of the first second, before any was looked up
             if hole.after is not None:
                 last = memory.received(topic, hole.after.trade_id) or marks.after(hole.after.event_time) or now
             gap_id = self._next_gap_id()

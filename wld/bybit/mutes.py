@@ -43,7 +43,11 @@ class Mutes:
 
     def told_by(self, gap: Gap) -> Mute | None:
         """The pause of which a book's Gap shows that the lines were mute; each is given once."""
-        if gap.reason is not GapReason.UPDATE_ID or gap.first_time is None or gap.last_time is None:
+        if (
+            gap.reason not in (GapReason.UPDATE_ID, GapReason.SILENCE)
+            or gap.first_time is None
+            or gap.last_time is None
+        ):
             return None
         if gap.missed is not None and gap.missed < MISSED:
             return None

@@ -6,8 +6,9 @@ import logging
 import math
 import random
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
@@ -40,6 +41,8 @@ MAINNET_WS = "wss://stream.bybit.com/v5/public/linear"
 TESTNET_WS = "wss://stream-testnet.bybit.com/v5/public/linear"
 SEND_TIMEOUT_S = 10.0
 TICK_S = 0.25
+KEPT_READS = 256
+"""Reads that an audit compares at most."""
 AUDIT_S = 5.0
 """How often the books of several lines are compared."""
 UNREADABLE = {"1002": "framing", "1007": "utf8", "1009": "oversize"}
@@ -292,6 +295,9 @@ class _Group:
         self.lines = [_Line(source, topics, self) for _ in range(config.connections)]
         self._numbers = count(1)
         self.mutes = Mutes()
+        self._keepers = 0
+        self._kept: deque[Sequence[Event]] | None = None
+        """What was published last, while an audit compares it."""
 
     @property
     def topics(self) -> list[str]:
@@ -327,7 +333,7 @@ class _Group:
                 events += arbiter.subscribed(line.number, confirmed, now)
             for ping_time in protocol.take_pongs():
                 events += arbiter.answered(line.number, ping_time, now)
-        self._ring.publish(events)
+        self.publish(events)
         self._resync(arbiter, now)
 
     def _resync(self, arbiter: Arbiter, now: int) -> None:
@@ -414,11 +420,14 @@ class _Group:
             self.mutes.note(last, now, self.memory.last_trades)
 
     def _look_for_mute(self, gap: Gap) -> None:
-        """Tell that all topics carried nothing, where a book's Gap shows it and nobody has asked about that pause."""
+        """Tell that all topics carried nothing, where a book's Gap shows it.
+
+        A single line that has asked about that pause tells it by its topics; of several, the others' words may have hid it.
+        """
         if self._source._auditor is not None and gap.symbol is not None:
             self._source._auditor.suspect(self, gap.symbol)
         mute = self.mutes.told_by(gap)
-        if mute is None or any(line.protocol.paused > mute.first_time for line in self.lines):
+        if mute is None or (self.arbiter is None and self.lines[0].protocol.paused > mute.first_time):
             return
         told = Gap(
             self._source._gap_ids.__next__(), GapReason.SILENCE,
@@ -437,6 +446,26 @@ class _Group:
         """Topics of trades that are subscribed on an open line."""
         open_lines = (line for line in self.lines if line.is_open)
         return list(dict.fromkeys(t for line in open_lines for t in line.protocol.confirmed("publicTrade.")))
+
+    @contextmanager
+    def keep(self) -> Iterator[Iterable[Sequence[Event]]]:
+        """What is published from now on, the latest reads of it, to the end of the block."""
+        self._keepers += 1
+        if self._kept is None:
+            self._kept = deque(maxlen=KEPT_READS)
+        kept = self._kept
+        try:
+            yield kept
+        finally:
+            self._keepers -= 1
+            if not self._keepers:
+                self._kept = None
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """What a read brought."""
+        self._ring.publish(events)
+        if self._kept is not None:
+            self._kept.append(events)
 
     def probe(self) -> None:
         """Ping on every open line soon."""
@@ -564,7 +593,7 @@ class _Line:
             self._group.note_read(receive_time)
             arbiter = self._group.arbiter
             if arbiter is None:
-                ring.publish(self.protocol.receive_read(frames, receive_time))
+                self._group.publish(self.protocol.receive_read(frames, receive_time))
             else:
                 self._group.take(arbiter, self, frames, receive_time)
             self._group.repair()
