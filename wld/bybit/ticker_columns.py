@@ -153,8 +153,9 @@ class TickerChanges:
 
     def merge(self, messages: Sequence[Any], values: Ints, receive_time: int) -> Columns:
         """Each message's ticker, what came before merged with what it changes; the topics keep the last."""
-        numbers = iter(values.tolist())
-        cells = [next(numbers) if is_number else 0 for is_number in self._is_number]
+        all_cells = np.zeros(len(self._codes), np.int64)
+        all_cells[np.frombuffer(self._is_number, np.bool_)] = values
+        cells = all_cells.tolist()
         for i, value in self._others:
             cells[i] = value
         topics, fields = self._topics, zip(self._codes, cells, strict=True)
