@@ -395,6 +395,8 @@ class _Group:
     @property
     def last_data_time(self) -> int | None:
         """When data last came on any of the lines, ns."""
+        if self.arbiter is None:
+            return self.lines[0].protocol.decoder.last_data_time
         return max((line.protocol.decoder.last_data_time or 0 for line in self.lines), default=0) or None
 
     def repair(self) -> None:
