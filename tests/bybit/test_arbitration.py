@@ -1006,6 +1006,34 @@ def test_a_ticker_that_a_new_line_begins_with_tells_that_the_others_were_mute() 
     assert {topic for line, topic in lines.resyncs if line == mute} == {TRADES, TICKER, LIQUIDATIONS}
 
 
+def test_what_a_lines_ticker_tells_goes_before_the_trades_it_holds() -> None:
+    lines, mute, other = two_lines()
+    lines.kill(other)
+    lines.publish(lines.venue.trade(1), but=mute)
+    lines.publish(lines.venue.ticker(), but=mute)
+    fresh = lines.connect()
+    lines.deliver(fresh)
+    lines.publish(lines.venue.trade(1), but=mute)
+    lines.deliver(fresh)  # held
+    lines.pass_time(400)
+    lines.publish(lines.venue.book())
+    lines.deliver(mute)
+    lines.publish(lines.venue.trade(1), but=mute)
+    lines.deliver(fresh)
+    assert lines.names(TRADES) == [None, *lines.venue.published[TRADES][1:]]
+
+
+def test_no_line_is_rotated_while_the_other_lacks_what_it_brought() -> None:
+    lines, _, second = two_lines()
+    lines.pass_time(10)
+    assert lines.arbiter.is_settled(second)
+    lines.publish(lines.venue.trade(1), but=second)
+    lines.pass_time(300)
+    lines.publish(lines.venue.book())
+    lines.deliver_all()
+    assert not lines.arbiter.is_settled(second)
+
+
 def test_all_lines_but_the_new_one_must_have_passed_its_ticker_before_it_goes_out_behind_a_gap() -> None:
     """Of three, one may be behind rather than mute, and in a market without data only pongs say how far they are."""
     lines, mute, behind = two_lines()

@@ -48,7 +48,7 @@ def judge(world: World) -> Verdict:
     excused: Counter[str] = Counter(unknowable[name] for name in result.lost if name in unknowable)
     wrong = [f"lost: {name}" for name in result.lost if name not in unknowable]
     wrong += [f"doubled: {name}" for name in result.doubled]
-    overtaken = {name for index in truth.muted for name in names(truth.published[index].frame)}
+    overtaken = set(_overtaken(truth))
     wrong += [f"out of order: {name}" for name in result.out_of_order if name not in overtaken]
     excused["overtaken"] += sum(name in overtaken for name in result.out_of_order)
     for life in world.lives:
@@ -84,6 +84,15 @@ def gap_words(gap: Gap) -> str:
 def names(frame: str) -> Sequence[str]:
     """What a message's items are called in a balance."""
     return balance([frame], []).lost
+
+
+def _overtaken(truth: Truth) -> Iterator[str]:
+    """What a link was mute on, and what followed soon: of these the one or the other counts as out of order."""
+    for index in truth.muted:
+        left_out = truth.published[index]
+        for published in truth.published[index : index + 200]:
+            if published.topic == left_out.topic and published.at - left_out.at < 2_000_000_000:
+                yield from names(published.frame)
 
 
 def _unknowable(truth: Truth) -> Iterator[tuple[str, str]]:

@@ -504,13 +504,13 @@ class Arbiter(Merging):
         )
 
     def is_settled(self, line: int) -> bool:
-        """Whether a line covers every topic that any line covers, and has no backlog."""
+        """Whether a line covers every topic that any line covers, has no backlog, and lacks nothing that another brought."""
         state = self._lines.get(line)
         return (
             state is not None
             and self._lost is None
             and self._is_current(state)
-            and all(t.views[line].attached for t in self._topics.values() if not t.is_idle)
+            and all(t.views[line].attached and not self._lacks(t, line) for t in self._topics.values() if not t.is_idle)
         )
 
     def audit(self, decoders: Mapping[int, MarketDecoder]) -> None:

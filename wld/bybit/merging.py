@@ -69,6 +69,13 @@ class Merging(Overlaps, ABC):
         """Stop waiting for the lines that keep this one waiting."""
 
     def _take(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        ticker = f"tickers.{topic.symbol}"
+        if topic.kind in ("trade", "liquidation") and (ticker, line) in self._holding:
+            # What it holds of the ticker may tell of a hole ahead of this.
+            return [*self._look_at(ticker), *self._take_in(topic, line, view, item)]
+        return self._take_in(topic, line, view, item)
+
+    def _take_in(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
         if item.is_snapshot:
             view.is_asked = False
         if topic.kind == "state" and not view.is_begun:
@@ -201,6 +208,7 @@ class Merging(Overlaps, ABC):
         self._notes.append(
             ("silence", f"{topic.name}: was no longer subscribed on the other lines, and they were not told")
         )
+        self._holding.discard((topic.name, line))  # it is about to go out
         out: list[Event] = []
         for each in self._topics.values():
             view = each.views[line]
@@ -480,7 +488,7 @@ class Merging(Overlaps, ABC):
         out: list[Event] = []
         if self._holding and (is_due or self._is_look_due):
             self._looked_at, self._is_look_due = self._now, False
-            for name in sorted({name for name, _ in self._holding}):
+            for name in sorted({name for name, _ in self._holding}, reverse=True):  # tickers tell of holes in the rest
                 out += self._look_at(name)
         return out
 
