@@ -30,8 +30,9 @@ GROUP_EVENTS = 262_144
 GROUP_LEVELS = 4_194_304
 """What is held in memory while sealing, as columns. Of 500 symbols (2.5 million levels) that was 150 MB at its peak, some
 60 bytes a level, so at most some 250 MB; a reader that merges kinds holds as much."""
-LARGE = 16_384
-"""Rows of a table that is worth giving memory back for."""
+LARGE = 32 << 20
+"""Bytes of a table that are worth giving memory back for: what is given back has to be fetched again, page by page, and
+for a table of 21 MB that was a sixth of sealing it."""
 WINDOW = 16_384
 """Ring numbers whose events a reader makes at a time."""
 
@@ -309,7 +310,7 @@ def _put_window(
     for whole in window.drain():
         # A window's columns are there once, or twice while they are joined and sorted, and what that frees is no good
         # for the large pieces that follow.
-        kind, is_large = whole.kind, len(whole) >= LARGE
+        kind, is_large = whole.kind, _held(whole) >= LARGE
         if is_large:
             process.give_freed_back()
         parts = by_symbol(whole)
@@ -323,6 +324,11 @@ def _put_window(
     if drafts:
         drafts[-1].flags |= layout.GROUP_END
     target.put(drafts)
+
+
+def _held(table: Table) -> int:
+    """Bytes of a table's arrays."""
+    return sum(column.nbytes for column in table.columns.values() if not isinstance(column, list))
 
 
 def _publish(working: Path, folder: Path, base: str) -> Path:
