@@ -86,9 +86,14 @@ BLOCK = st.tuples(VALUES, VALUES, st.booleans()).filter(lambda block: bool(block
 
 
 @settings(deadline=None, max_examples=100)
-@given(blocks=st.lists(BLOCK, min_size=1, max_size=9), relied=st.integers(0, 3), at_once=st.integers(1, 200))
+@given(
+    blocks=st.lists(BLOCK, min_size=1, max_size=9),
+    relied=st.integers(0, 3),
+    at_once=st.integers(1, 200),
+    alone=st.integers(1, 60),
+)
 def test_blocks_that_are_packed_together_have_the_bytes_of_one_after_the_other(
-    blocks: list[tuple[list[int], list[int], bool]], relied: int, at_once: int
+    blocks: list[tuple[list[int], list[int], bool]], relied: int, at_once: int, alone: int
 ) -> None:
     tables: list[dict[str, Column]] = []
     for values, others, has_sibling in blocks:
@@ -100,6 +105,7 @@ def test_blocks_that_are_packed_together_have_the_bytes_of_one_after_the_other(
         patch.setattr(wld.tape.choices, "_RELIED_SHORT", relied)
         patch.setattr(wld.tape.choices, "_MANY", 60)
         patch.setattr(forms, "AT_ONCE", at_once)
+        patch.setattr(forms, "ALONE", alone)
         choices = Choices()
         one_by_one = [
             codec.pack_columns([table], [symbol], choices)[0].payload

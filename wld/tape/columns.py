@@ -18,7 +18,7 @@ import zstandard
 
 from wld.errors import TapeDamaged
 from wld.tape.choices import Choices
-from wld.tape.forms import join, joined, pack_bits, same
+from wld.tape.forms import groups, join, pack_bits, same
 from wld.tape.integers import HAS_ABSENT, MASK64, MINUS, Column, IntColumn, get_bits, get_integers, get_numbers
 from wld.tape.levels import Runs, get_prices, get_sizes, pack_prices, pack_sizes, runs_of
 from wld.tape.packing import Sibling, pack_integers, pack_numbers
@@ -106,8 +106,10 @@ def pack_columns(
             for place, levels in zip(places, _pack_levels(here, whose, choices, fast), strict=True):
                 packed[place] |= levels
         else:
-            for place, found in zip(places, _pack_numbers(name, here, whose, choices, name in fast), strict=True):
-                packed[place][name] = found
+            for first, last in groups(len(block[name]) for block in here):
+                bodies = _pack_numbers(name, here[first:last], whose[first:last], choices, name in fast)
+                for place, found in zip(places[first:last], bodies, strict=True):
+                    packed[place][name] = found
     return [_encoded(bodies, columns, joins=True) for bodies, columns in zip(packed, blocks, strict=True)]
 
 
@@ -142,7 +144,7 @@ def _pack_levels(
     blocks: Sequence[Mapping[str, Column]], symbols: Sequence[str], choices: Choices, fast: frozenset[str]
 ) -> Iterator[dict[str, _Body]]:
     """The levels of each block."""
-    for first, last in joined(np.zeros(0), [len(block["level_price"]) for block in blocks]).split():
+    for first, last in groups(len(block["level_price"]) for block in blocks):
         here, whose = blocks[first:last], symbols[first:last]
         own = join([np.asarray(block["level_price"]) for block in here])
         counts = [np.concatenate([np.asarray(block[side]) for block in here]) for side in ("bid_count", "ask_count")]

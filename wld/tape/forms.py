@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from wld.tape.streams import pack_stream, signed_varint, varint
 
 AT_ONCE = 32_768
 """Rows worked on at a time: more would not stay in a processor's nearer caches."""
+ALONE = 4096
+"""Rows of a column for which what numpy does by column, row by row, costs more than its calls for one column."""
 
 
 class Segments(NamedTuple):
@@ -80,25 +82,20 @@ class Segments(NamedTuple):
         """One number a column as one a row."""
         return numbers[0] if len(numbers) == 1 else numbers.repeat(self.lengths)
 
-    def split(self) -> Iterator[tuple[int, int]]:
-        """(first column, behind the last) of groups of some `AT_ONCE` rows."""
-        count = len(self.bounds) - 1
-        if int(self.bounds[-1]) <= AT_ONCE:
-            yield 0, count
-            return
-        first = 0
-        while first < count:
-            last = int(np.searchsorted(self.bounds, self.bounds[first] + AT_ONCE, side="right")) - 1
-            last = min(max(last, first + 1), count)
-            yield first, last
-            first = last
 
-    def group(self, first: int, last: int) -> Segments:
-        """The columns from `first` to before `last`."""
-        if last - first == len(self.bounds) - 1:
-            return self
-        bounds = self.bounds[first : last + 1]
-        return Segments(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
+def groups(lengths: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(first, behind the last) of the columns of these lengths that are worked on together: a long one goes alone."""
+    first = rows = place = 0
+    for place, length in enumerate(lengths, 1):
+        if rows and (length >= ALONE or rows + length > AT_ONCE):
+            yield first, place - 1
+            first, rows = place - 1, 0
+        rows += length
+        if length >= ALONE:
+            yield first, place
+            first, rows = place, 0
+    if first < place:
+        yield first, place
 
 
 def joined(values: npt.NDArray[Any], lengths: IntColumn | Sequence[int]) -> Segments:
@@ -154,15 +151,18 @@ class Offsets(NamedTuple):
     columns: Segments
 
 
-def pack_form(columns: Segments, flags: int, thorough: bool = True) -> list[bytes]:
+def pack_form(columns: Segments, flags: int) -> list[bytes]:
     """Numbers in the form of these flags; no column is empty."""
-    return put_offsets(offsets_of(stepped(columns, flags), flags), flags, thorough)
+    heads, columns = offsets_of(stepped(columns, flags), flags)
+    parts = [[head] for head in heads]
+    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(columns, parts)
+    return list(map(b"".join, parts))
 
 
-def stepped(columns: Segments, flags: int) -> Offsets:
-    """What CHANGES and DELTA leave of numbers."""
+def stepped(columns: Segments, flags: int, heads: list[bytes] | None = None) -> Offsets:
+    """What CHANGES and DELTA leave of numbers; `heads` is what CHANGES wrote before."""
     count = len(columns.bounds) - 1
-    heads = [b""] * count
+    heads = heads or [b""] * count
     if flags & CHANGES:
         changed = changes(columns)
         heads = pack_bits(Segments(changed, columns.bounds))
@@ -200,11 +200,33 @@ def offsets_of(stepped: Offsets, flags: int) -> Offsets:
     return Offsets([head + signed_varint(base) + varint(divisor) for head, base, divisor in numbers], columns)
 
 
-def put_offsets(offsets: Offsets, flags: int, thorough: bool) -> list[bytes]:
-    """The whole form."""
-    parts = [[head] for head in offsets.heads]
-    (_put_magnitudes if flags & MAGNITUDE else _put_planes)(offsets.columns, parts, thorough)
-    return list(map(b"".join, parts))
+def sizes(offsets: Offsets, flags: int, most: Sequence[int]) -> list[int]:
+    """Bytes of the whole form, compressed quickly; for one that takes more than `most`, any number above that."""
+    heads, columns = offsets
+    found = list(map(len, heads))
+    bounds = columns.bounds.tolist()
+    if not flags & MAGNITUDE:
+        widths, planes = _planes(columns)
+        for place, width in enumerate(widths):
+            found[place] += len(varint(width))
+            for plane in planes[:width]:
+                if found[place] > most[place]:
+                    break
+                found[place] += len(pack_stream(plane[bounds[place] : bounds[place + 1]], thorough=False))
+        return found
+    low, classes = _classes(columns)
+    for place, (start, end) in enumerate(itertools.pairwise(bounds)):
+        found[place] += len(pack_stream(classes[start:end], thorough=False)) + _LEAST_STREAM
+    left = [place for place, size in enumerate(found) if size <= most[place]]
+    if left:
+        bits = _low_bits(columns.some(left), columns._replace(values=low).some(left).values)
+        for place, rest in zip(left, bits, strict=True):
+            found[place] += len(pack_stream(rest, thorough=False)) - _LEAST_STREAM
+    return found
+
+
+_LEAST_STREAM = 2
+"""Bytes that a stream takes at least."""
 
 
 def _divisors(offsets: Segments) -> U64:
@@ -236,26 +258,36 @@ def common_divisor(offsets: U64) -> int:
 _FEW = 256
 
 
-def _put_planes(offsets: Segments, parts: list[list[bytes]], thorough: bool) -> None:
-    widths = [(most.bit_length() + 7) // 8 for most in offsets.each(np.maximum).tolist()]
-    raw = offsets.values.view(np.uint8).reshape(-1, 8)
-    planes = [raw[:, i].tobytes() for i in range(max(widths))]
+def _put_planes(offsets: Segments, parts: list[list[bytes]]) -> None:
+    widths, planes = _planes(offsets)
     bounds = offsets.bounds.tolist()
     for part, width, start, end in zip(parts, widths, bounds, bounds[1:], strict=False):
         part.append(varint(width))
         for plane in planes[:width]:
-            part.append(pack_stream(plane[start:end], thorough=thorough))
+            part.append(pack_stream(plane[start:end]))
 
 
-def _put_magnitudes(offsets: Segments, parts: list[list[bytes]], thorough: bool) -> None:
+def _planes(offsets: Segments) -> tuple[list[int], list[bytes]]:
+    """(bytes a row of each column; the lowest byte of every row, then the next)."""
+    widths = [(most.bit_length() + 7) // 8 for most in offsets.each(np.maximum).tolist()]
+    raw = offsets.values.view(np.uint8).reshape(-1, 8)
+    return widths, [raw[:, i].tobytes() for i in range(max(widths))]
+
+
+def _put_magnitudes(offsets: Segments, parts: list[list[bytes]]) -> None:
     """Classes of magnitude, which compress, apart from the low bits, which do not."""
-    low = np.maximum(_bit_lengths(offsets.values) - (TOP_BITS + 1), 0)
-    classes = ((low << TOP_BITS) + (offsets.values >> low.view(np.uint64)).view(np.int64)).astype(np.uint8).tobytes()
+    low, classes = _classes(offsets)
     bounds = offsets.bounds.tolist()
-    bits = _low_bits(offsets, low)
-    for part, start, end, rest in zip(parts, bounds, bounds[1:], bits, strict=False):
-        part.append(pack_stream(classes[start:end], thorough=thorough))
-        part.append(pack_stream(rest, thorough=thorough))
+    for part, start, end, rest in zip(parts, bounds, bounds[1:], _low_bits(offsets, low), strict=False):
+        part.append(pack_stream(classes[start:end]))
+        part.append(pack_stream(rest))
+
+
+def _classes(offsets: Segments) -> tuple[IntColumn, bytes]:
+    """(how many low bits each row has; the classes of magnitude)."""
+    low = np.maximum(_bit_lengths(offsets.values) - (TOP_BITS + 1), 0)
+    classes = (low << TOP_BITS) + (offsets.values >> low.view(np.uint64)).view(np.int64)
+    return low, classes.astype(np.uint8).tobytes()
 
 
 def _low_bits(offsets: Segments, low: IntColumn) -> list[bytes]:

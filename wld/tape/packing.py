@@ -7,6 +7,7 @@ magnitudes. `wld.tape.integers` reads them back.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from wld.tape.forms import (
     offsets_of,
     pack_bits,
     pack_form,
-    put_offsets,
     same,
+    sizes,
     stepped,
 )
 from wld.tape.integers import CHANGES, DELTA, HAS_ABSENT, MAGNITUDE, MINUS, ZIGZAG, IntColumn, less
@@ -68,19 +69,6 @@ def pack_integers(
     `symbols` says whose each column is (for long ones), `sibling` what they may be stored against; `fast` keeps to
     forms that are read back quickly.
     """
-    packed: list[bytes] = []
-    for first, last in columns.split():
-        there = sibling
-        if sibling is not None:
-            start, end = columns.bounds[first], columns.bounds[last]
-            there = Sibling(sibling.name, sibling.values[start:end], sibling.is_there[first:last])
-        packed += _pack(columns.group(first, last), choices, symbols[first:last], there, fast)
-    return packed
-
-
-def _pack(
-    columns: Segments, choices: Choices, symbols: Sequence[str], sibling: Sibling | None, fast: bool
-) -> list[bytes]:
     lengths = columns.lengths.tolist()
     heads = [(0, b"")] * len(lengths)
     values = columns.values
@@ -200,10 +188,13 @@ def smallest(columns: Segments, fast: bool) -> list[int]:
     lengths = sample.lengths
     kept = sample.where(changed).lengths
     tried: list[dict[int, int]] = [{} for _ in lengths]
+    most = [sys.maxsize] * len(lengths)
 
     def attempt(flags: int, offsets: Offsets, places: Sequence[int]) -> None:
-        for place, body in zip(places, put_offsets(offsets, flags, False), strict=True):
-            tried[place][flags] = len(body)
+        found = sizes(offsets, flags, [most[place] for place in places])
+        for place, size in zip(places, found, strict=True):
+            tried[place][flags] = size
+            most[place] = min(most[place], size)
 
     every = range(len(lengths))
     for delta in (0, DELTA):
@@ -223,6 +214,7 @@ def smallest(columns: Segments, fast: bool) -> list[int]:
                 attempt(delta | ZIGZAG | MAGNITUDE, offsets, zigzag)
     few = np.flatnonzero(kept < lengths * (0.4 if fast else 0.9)).tolist()
     if few:
-        for delta in (CHANGES, CHANGES | DELTA):
-            attempt(delta, offsets_of(stepped(sample.some(few), delta), delta), few)
-    return [min(sizes, key=lambda flags: (sizes[flags], _TRIED.index(flags))) for sizes in tried]
+        heads, differing = stepped(sample.some(few), CHANGES)
+        for delta in (0, DELTA):
+            attempt(CHANGES | delta, offsets_of(stepped(differing, delta, heads), delta), few)
+    return [min(each, key=lambda flags: (each[flags], _TRIED.index(flags))) for each in tried]
