@@ -1158,6 +1158,64 @@ def test_a_slower_line_that_brings_what_was_sent_since_the_recording_began_is_to
     assert len(lines.gaps()) == 1
 
 
+def lost_with_two_late_lines_to_follow() -> tuple[Lines, int, int, int]:
+    """No line has brought anything since all were lost; the first and the last are sent what is published 100 ms late."""
+    lines = Lines()
+    lost = lines.connect()
+    lines.settle()
+    first = lines.connect(lag=100)
+    lines.kill(lost)
+    return lines, first, lines.connect(), lines.connect(lag=100)
+
+
+def garbage_in_place_of_a_trade(lines: Lines, line: int) -> None:
+    lines.venue.time += 7
+    lines.publish(lines.venue.trade(1), but=line)
+    lines.send(line, "{garbage")
+
+
+def test_a_line_that_lost_its_place_brings_what_the_one_that_went_on_behind_a_gap_loses_later() -> None:
+    """Each of two lines loses another trade, and a third line's snapshot has shown a later time before."""
+    lines, first, prompt, second = lost_with_two_late_lines_to_follow()
+    for line in (first, prompt, second):
+        garbage_in_place_of_a_trade(lines, line)
+    lines.kill(prompt)
+    lines.connect()
+    lines.venue.time += 7
+    lines.publish(lines.venue.book(), but=first)
+    lines.publish(lines.venue.book())
+    lines.settle()
+    assert lines.names(TRADES) == [None, None, *lines.venue.published[TRADES]]
+
+
+def test_a_trade_between_two_after_a_gap_is_not_taken_for_one_inside_it() -> None:
+    lines, first, prompt, _ = lost_with_two_late_lines_to_follow()
+    for line in (first, prompt, prompt, prompt):
+        garbage_in_place_of_a_trade(lines, line)
+    lines.kill(prompt)
+    lines.connect()
+    lines.settle()
+    assert lines.names(TRADES) == [None, None, *lines.venue.published[TRADES]]
+
+
+def test_rubbish_on_a_line_that_is_behind_what_a_lost_one_brought_lets_nothing_go_out_twice() -> None:
+    lines, first, second = two_lines()
+    lines.kill(first)
+    lines.kill(second)
+    behind, quick = lines.connect(), lines.connect()
+    garbage_in_place_of_a_trade(lines, behind)
+    for frame in (lines.venue.ticker(), lines.venue.ticker(), lines.venue.liquidations(1)):
+        lines.venue.time += 7
+        lines.publish(frame)
+    lines.deliver(quick)
+    lines.kill(quick)
+    lines.settle()
+    published = lines.venue.published
+    assert lines.names(LIQUIDATIONS).count(published[LIQUIDATIONS][0]) == 1
+    accounted(published[TICKER], lines.names(TICKER), is_book=False)
+    assert [name for name in lines.names(TRADES) if name] == published[TRADES]
+
+
 class AnyFate(RuleBasedStateMachine):
     """Whatever happens to up to three lines: nothing twice, nothing out of order, nothing missing without a Gap."""
 

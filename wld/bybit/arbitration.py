@@ -322,8 +322,10 @@ class Arbiter(Merging):
             return []
         state = self._lines[line]
         bare: list[TopicState] = []
+        places: dict[str, int | None] = {}
         for topic in topics:
-            was_covered = topic.views[line].attached
+            view = topic.views[line]
+            was_covered, places[topic.name] = view.attached, view.cursor
             self._detach(topic, line)
             if was_covered and not topic.is_covered:
                 bare.append(topic)
@@ -333,7 +335,7 @@ class Arbiter(Merging):
         if goes_on and len(bare) > 1 and not any(self._taker(t, line, state) for t in bare):
             told = self._rubbish
             for topic in bare:
-                self._attach(topic, line, topic.log.end)
+                self._attach(topic, line, places[topic.name])  # others that are gone may have been ahead of it
                 topic.begins_again(line, self._sent or self._lines[line].last_sent)
             if told is not None and told.symbol in (None, gap.symbol):
                 return []  # in the same place

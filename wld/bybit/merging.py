@@ -284,7 +284,9 @@ class Merging(Overlaps, ABC):
                 self.counters["duplicate"] += 1
                 return []
             sent = sent_time(item.events)
-            if line != topic.leader and 0 < sent < topic.hole_sent and self._is_believable(sent):
+            may_lie_in_hole = line != topic.leader and 0 < sent < topic.hole_sent and self._is_believable(sent)
+            # What is newer than an item that went out after a hole does not lie in it, whenever it was sent.
+            if may_lie_in_hole and (topic.is_after_hole or self._is_behind(topic, item)):
                 return self._late(topic, item)
             if not at_end and self._is_behind(topic, item):
                 return self._alone_on(topic, line, view, item)
