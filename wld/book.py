@@ -12,6 +12,8 @@ Ints = npt.NDArray[np.int64]
 
 _MANY = 250
 """From so many levels on, finding the last word on each price first is cheaper than telling the book every one."""
+_SLOTS = 1 << 13
+"""Ticks: prices that lie further apart may meet in one slot; then the book is told every level."""
 
 
 class OrderBook:
@@ -128,14 +130,16 @@ def _merge_run(side: dict[int, int], prices: Ints, sizes: Ints) -> None:
 
 
 def _last_words(prices: Ints, sizes: Ints) -> tuple[Ints, Ints]:
-    """The last size of each price. Price and place in one word: a plain sort of words is faster than a stable one."""
-    bits = len(prices).bit_length()
-    low = prices.min()
-    if int(prices.max()) - int(low) >= 1 << (63 - bits):
+    """The last size of each price, where the prices lie within `_SLOTS` ticks; else everything.
+
+    Whatever the tick is: without its factors of two it is odd, and the low bits of multiples of an odd number are those
+    of no other multiple of it within `_SLOTS`.
+    """
+    twos = int(np.bitwise_or.reduce(prices))
+    slots = (prices >> max(0, (twos & -twos).bit_length() - 1)) & (_SLOTS - 1)
+    last = np.full(_SLOTS, -1)
+    last[slots] = np.arange(len(slots))  # of several in one slot the last stays
+    if not np.array_equal(prices[last[slots]], prices):
         return prices, sizes
-    words = ((prices - low) << bits) | np.arange(len(prices))
-    words.sort()
-    is_last = np.ones(len(words), np.bool_)
-    np.not_equal(words[1:] >> bits, words[:-1] >> bits, out=is_last[:-1])
-    places = words[is_last] & ((1 << bits) - 1)
+    places = last[last >= 0]
     return prices[places], sizes[places]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from wld_web import Web, WebConfig
 
 import wld
 from tests.columns import as_read
+from wld.book import _last_words
 from wld.terminal.facts import Facts
 from wld.testing import TIME, make_context, make_gap, make_liquidation, make_ticker, make_trade
 
@@ -193,3 +195,19 @@ def test_plain_reads_make_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert book.bids() == [(8, 4)]
     assert facts.counts == {"publicTrade": 2, "orderbook": 2, "tickers": 2, "allLiquidation": 1}
     assert [batch._made for batch in batches] == [None, None]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from((1, 10_000, 3 << 20, 1 << 40)), st.integers(1, 600), st.sampled_from((9, 10_000)),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_the_last_word_on_each_price_is_found_whatever_the_tick(tick: int, count: int, reach: int, luck: Any) -> None:
+    prices = np.array([tick * (5 + luck.randrange(reach)) for _ in range(count)])
+    sizes = np.arange(len(prices))
+    found = _last_words(prices, sizes)
+    assert dict(zip(*(part.tolist() for part in found), strict=True)) == dict(
+        zip(prices.tolist(), sizes.tolist(), strict=True)
+    )
+    if reach == 9:
+        assert len(set(found[0].tolist())) == len(found[0])
