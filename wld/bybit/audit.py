@@ -175,29 +175,41 @@ def differing(listed: Iterable[Trade], came: Mapping[str, Content]) -> list[str]
 
 
 class Marks:
-    """When trades of a topic came, looked up now and then: pairs of event time and receive time, the older the fewer."""
+    """When trades of a topic came, looked up now and then: pairs of event time and receive time, the older the fewer.
 
-    __slots__ = ("_event_times", "_receive_times")
+    All of its memory is there from the first on.
+    """
+
+    __slots__ = ("_count", "_event_times", "_receive_times")
 
     def __init__(self) -> None:
-        self._event_times: array[int] = array("q")
-        self._receive_times: array[int] = array("q")
+        self._event_times = array("q", bytes(8 * MARKS))
+        self._receive_times = array("q", bytes(8 * MARKS))
+        self._count = 0
 
     def note(self, event_time: int, receive_time: int) -> None:
         """The trade that came last, and when."""
-        if self._event_times and event_time <= self._event_times[-1]:
+        if self._count and event_time <= self._event_times[self._count - 1]:
             return
-        if len(self._event_times) >= MARKS:
-            del self._event_times[: MARKS // 2 : 2], self._receive_times[: MARKS // 2 : 2]
-        self._event_times.append(event_time)
-        self._receive_times.append(receive_time)
+        if self._count == MARKS:
+            self._thin_out(self._event_times)
+            self._thin_out(self._receive_times)
+            self._count -= MARKS // 4
+        self._event_times[self._count], self._receive_times[self._count] = event_time, receive_time
+        self._count += 1
+
+    @staticmethod
+    def _thin_out(times: array[int]) -> None:
+        """Forget every other one of the older half."""
+        kept = times[1 : MARKS // 2 : 2] + times[MARKS // 2 :]
+        times[: len(kept)] = kept
 
     def before(self, event_time: int) -> int | None:
         """When the trade of that time came, or the latest one looked up before it."""
-        place = bisect_right(self._event_times, event_time)
+        place = bisect_right(self._event_times, event_time, 0, self._count)
         return self._receive_times[place - 1] if place else None
 
     def after(self, event_time: int) -> int | None:
         """When the trade of that time came, or the first one looked up after it."""
-        place = bisect_left(self._event_times, event_time)
-        return self._receive_times[place] if place < len(self._event_times) else None
+        place = bisect_left(self._event_times, event_time, 0, self._count)
+        return self._receive_times[place] if place < self._count else None
