@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 PLOT_COLUMNS = 3
+MOST_WORDS = 6
+"""A line of more points has every other one named."""
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 220, 120, 46, 30, 56
 
 
@@ -40,8 +42,10 @@ def plot(points: dict[str, list[tuple[float, float]]]) -> str:
             for k in range(5)
         ]
         parts.append(f'<polyline points="{line}" fill="none" stroke="#1f77b4" stroke-width="2"/>')
-        for (x, y), (size, cost) in zip(at, found, strict=True):
+        for j, ((x, y), (size, cost)) in enumerate(zip(at, found, strict=True)):
             parts.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="#1f77b4"/>')
+            if j % 2 and len(found) > MOST_WORDS:
+                continue  # no room
             parts.append(f'<text x="{x:.0f}" y="{y - 7:.0f}" text-anchor="middle">{cost:.1f}</text>')
             parts.append(f'<text x="{x:.0f}" y="{y0 + _HEIGHT + 16}" text-anchor="middle">{short(size)}</text>')
     return "\n".join([*parts, "</svg>", ""])
