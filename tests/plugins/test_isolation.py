@@ -38,7 +38,7 @@ class Run:
         return subprocess.Popen(
             [
                 sys.executable, "-m", "wld", "--source", "sim", "--sinks", "recorder,view", "--set",
-                "sinks.view.isolate=true", "--set", "source.sim_rate=20", "--set", "drain_timeout=3", *arguments,
+                "sinks.view.isolate=true", "--set", "source.sim_rate=40", "--set", "drain_timeout=3", *arguments,
             ],
             cwd=self.folder,
             env=environment,
