@@ -82,19 +82,18 @@ def main() -> None:
     import trio
 
     from wld import cli, engine, process
-    from wld.bybit import arbitration, merging, overlap
-    from wld.bybit import source as venue
+    from wld.bybit import arbitration, connection, losses, merging, overlap
     from wld.ring import Subscription
     from wld.service import Service, SinkEntry
     from wld.tape.seal import BlockFile
 
-    venue.ProtocolConfig = functools.partial(venue.ProtocolConfig, answer_timeout=10.0 * control.speed)  # type: ignore
+    connection.ProtocolConfig = functools.partial(connection.ProtocolConfig, answer_timeout=10.0 * control.speed)  # type: ignore
 
     # What the venue's servers may be apart is told by the market's time, and by a clock that runs as fast.
     overlap.OVERLAP_S *= control.speed
     overlap.PROBE_S *= control.speed
     arbitration.AHEAD_S *= control.speed
-    arbitration.LATELY_S *= control.speed
+    losses.LATELY_S *= control.speed
 
     if control.speed == 1:
         # What is freed is given back each time, so that what is left to be seen is in use: also what lies on top of the

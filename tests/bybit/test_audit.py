@@ -20,6 +20,7 @@ from tests.bybit import frames
 from wld.bybit import auditor
 from wld.bybit.audit import Account, Listed, Marks, compare, contents, holes, read_list
 from wld.bybit.auditor import Auditor
+from wld.bybit.backfill import Backfill
 from wld.bybit.backoff import RequestGate
 from wld.bybit.following import Hole
 from wld.bybit.mutes import PAUSE_NS, Mutes
@@ -334,9 +335,11 @@ async def run(
     feed.clock = clock
     out: list[wld.Event] = []
     audits = Auditor(
-        venue.open, venue.gate, clock, out.extend, lambda: [feed], interval_s=60.0, next_gap_id=iter(range(7, 99)).__next__,
-        luck=lambda: 0.0,
-    )  # fmt: skip
+        Backfill(venue.open, venue.gate, clock, out.extend, luck=lambda: 0.0),
+        lambda: [feed],
+        interval_s=60.0,
+        next_gap_id=iter(range(7, 99)).__next__,
+    )
     if sign:
         audits.suspect(feed, "WLDUSDT")
         audits.suspect(feed, "WLDUSDT")
@@ -436,14 +439,10 @@ async def test_a_gap_meanwhile_takes_the_matter_over(autojump_clock: trio.testin
     feed, venue = Broken(ReceiveClock()), Venue(MISSED)
     out: list[wld.Event] = []
     audits = Auditor(
-        venue.open,
-        venue.gate,
-        feed.clock,
-        out.extend,
+        Backfill(venue.open, venue.gate, feed.clock, out.extend, luck=lambda: 0.0),
         lambda: [feed],
         interval_s=60.0,
         next_gap_id=int,
-        luck=lambda: 0.0,
     )
     note = audits.note
     with trio.move_on_after(300):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import wld
 from tests.faults.rig import recording
+from wld.bybit.backfill import Backfill
 from wld.bybit.backoff import RequestGate
 from wld.bybit.following import Hole
 from wld.bybit.repair import Repairer, missed_trades
@@ -198,7 +199,9 @@ async def test_a_symbol_that_cannot_be_fetched_leaves_the_others_repaired_and_th
 
     out: list[wld.Event] = []
     venue: Any = Venue()
-    repairer = Repairer(lambda: nullcontext(venue), RequestGate(), ReceiveClock(), out.extend, luck=lambda: 0.0)
+    repairer = Repairer(
+        Backfill(lambda: nullcontext(venue), RequestGate(), ReceiveClock(), out.extend, luck=lambda: 0.0)
+    )
     gap = wld.Gap(4, wld.GapReason.DISCONNECT)
     last = {"publicTrade.OPUSDT": ("o1", 1), "publicTrade.WLDUSDT": ("t1", 1_001)}
     repairer.add([Hole(gap, last)], Memory())

@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def until_missed(rig: Rig, count: int = 1) -> None:
     """Until the audit has found so many trades."""
     with trio.fail_after(15):
-        while rig.source._auditor is None or rig.source._auditor.missed < count:  # noqa: ASYNC110
+        while rig.source._shared.auditor is None or rig.source._shared.auditor.missed < count:  # noqa: ASYNC110
             await trio.sleep(0.05)
 
 

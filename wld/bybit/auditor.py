@@ -3,7 +3,7 @@
 Nothing is claimed that is not proven. What is missing from the stream is on no line's way any more: each answered a ping that
 left after the venue listed it. Where REST fails, it is asked again later; where it contradicts the stream, it is told.
 
-Does not own the comparison (`wld.bybit.audit`) nor the venue's limits on requests (`wld.bybit.backoff.RequestGate`).
+Does not own the comparison (`wld.bybit.audit`), nor how trades from REST go out (`wld.bybit.backfill`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
-from msgspec import structs
 
 from wld.bybit.audit import (
     YOUNG_NS,
@@ -30,15 +29,14 @@ from wld.bybit.audit import (
     holes,
     read_list,
 )  # fmt: skip
-from wld.bybit.backoff import Backoff, RequestGate
+from wld.bybit.backfill import Backfill, TradeMemory
+from wld.bybit.backoff import Backoff
 from wld.bybit.complaints import Complaints
 from wld.bybit.following import Hole
-from wld.bybit.repair import TradeMemory
 from wld.bybit.rest import TRADES_LIMIT, BybitRest, TradeList, to_trade
 from wld.bybit.topics import LastTrade
-from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
-from wld.events import Event, Gap, GapReason, Repair, Trade
+from wld.events import Event, Gap, GapReason
 
 log = logging.getLogger(__name__)
 
@@ -121,24 +119,16 @@ class Auditor:
 
     def __init__(
         self,
-        open_api: Callable[[], AbstractAsyncContextManager[BybitRest]],
-        gate: RequestGate,
-        clock: ReceiveClock,
-        publish: Callable[[list[Event]], object],
+        backfill: Backfill,
         feeds: Callable[[], Sequence[Feed]],
         *,
         interval_s: float,
         next_gap_id: Callable[[], int],
-        luck: Callable[[], float],
     ) -> None:
-        self._open_api = open_api
-        self._gate = gate
-        self._clock = clock
-        self._publish = publish
+        self._backfill = backfill
         self._feeds = feeds
         self._interval_s = interval_s
         self._next_gap_id = next_gap_id
-        self._luck = luck
         self._accounts: dict[str, Account] = {}
         self._marks: dict[str, Marks] = {}
         self._signs: dict[str, tuple[float, Feed]] = {}
@@ -150,7 +140,7 @@ class Auditor:
         self._backoff = Backoff(10.0, 600.0)
         self._busy: set[str] = set()
         self._complaints = Complaints(log)
-        self._since = clock.now()
+        self._since = backfill.clock.now()
         self.missed = 0
         """Trades that no line brought, so far."""
         self.differing = 0
@@ -185,7 +175,7 @@ class Auditor:
     async def run(self) -> None:
         """Audit until cancelled."""
         await trio.sleep(min(TICK_S, self._interval_s))
-        async with self._open_api() as rest, trio.open_nursery() as nursery:
+        async with self._backfill.open_api() as rest, trio.open_nursery() as nursery:
             self._next = trio.current_time() + self._begin_round()
             while True:
                 self._look_at_times()
@@ -203,7 +193,7 @@ class Auditor:
         return self._step_s
 
     def _find_due(self, now: float) -> tuple[Feed, str] | None:
-        if now < self._not_before or self._gate.closed_for(now) or len(self._busy) >= AT_ONCE:
+        if now < self._not_before or self._backfill.gate.closed_for(now) or len(self._busy) >= AT_ONCE:
             return None
         for topic, (due, feed) in self._signs.items():
             if now >= due and topic not in self._busy:
@@ -242,7 +232,7 @@ class Auditor:
             self._backoff.reset()
         except RetryableSourceError as error:
             self._complaints.tell("audit", f"trades cannot be audited, recording goes on without: {error}")
-            self._not_before = trio.current_time() + self._backoff.next_delay(self._luck())
+            self._not_before = trio.current_time() + self._backoff.next_delay(self._backfill.luck())
         finally:
             self._busy.discard(topic)
 
@@ -283,7 +273,7 @@ class Auditor:
         """What the venue lists against what went out; None where it contradicts what was brought before it was asked."""
         symbol = topic.rpartition(".")[2]
         answer: TradeList = await rest.listed_trades(symbol, limit)
-        now = self._clock.now()
+        now = self._backfill.clock.now()
         venue_now = answer.time if answer.time is not None and abs(answer.time - now) <= NEAR_NS else None
         listed = read_list(answer.items, symbol, max(now, before[1] if before else 0) + NEAR_NS)
         is_within = before is not None and listed and listed[0].event_time < before[1] < listed[-1].event_time
@@ -331,7 +321,7 @@ class Auditor:
     async def _is_proven(self, feed: Feed) -> bool:
         """Wait until every open line has brought all that the venue had sent by now."""
         await trio.sleep(SETTLE_S)
-        since = self._clock.now()
+        since = self._backfill.clock.now()
         with trio.move_on_after(PROOF_S):
             while True:
                 feed.probe()
@@ -345,13 +335,13 @@ class Auditor:
         return False
 
     def _tell(self, memory: Memory, topic: str, comparison: Comparison, missing: set[str]) -> None:
-        symbol, now, account = topic.rpartition(".")[2], self._clock.now(), self._account(topic)
+        symbol, now, account = topic.rpartition(".")[2], self._backfill.clock.now(), self._account(topic)
         self._look_at_time(memory, topic)
         marks = self._marks.get(topic) or Marks()
         events: list[Event] = []
         for hole in holes(comparison, missing):
             read = [to_trade(trade.item, symbol, now) for trade in hole.trades]
-            trades = [structs.replace(trade, is_backfilled=True) for trade in read if isinstance(trade, Trade)]
+            trades = [trade for trade in read if trade is not None]
             first, last = marks.before(account.settled or 0), now
             if hole.before is not None:
                 first = memory.received(topic, hole.before.trade_id) or marks.before(hole.before.event_time)
@@ -359,21 +349,19 @@ class Auditor:
                 first = self._since  # a trade of the first second, before any was looked up
             if hole.after is not None:
                 last = memory.received(topic, hole.after.trade_id) or marks.after(hole.after.event_time) or now
-            gap_id = self._next_gap_id()
-            events.append(
-                Gap(
-                    gap_id, GapReason.SILENCE, "publicTrade", symbol,
-                    missed=len(hole.trades) if hole.before is not None else None,
-                    first_time=first, last_time=last, receive_time=now,
-                )
+            gap = Gap(
+                self._next_gap_id(), GapReason.SILENCE, "publicTrade", symbol,
+                missed=len(hole.trades) if hole.before is not None else None,
+                first_time=first, last_time=last, receive_time=now,
             )  # fmt: skip
-            for trade in trades:
-                memory.add_trade(topic, trade.trade_id, trade.event_time)
             is_whole = hole.before is not None and len(trades) == len(hole.trades)
-            events += trades
-            events.append(Repair(gap_id, len(trades), 0 if is_whole else None, first, last, receive_time=now))
+            events += [
+                gap,
+                *self._backfill.take(memory, topic, trades),
+                self._backfill.repair(gap, len(trades), is_whole=is_whole),
+            ]
         self.missed += len(missing)
-        self._publish(events)
+        self._backfill.publish(events)
         self._complaints.tell(
             "missed", f"{topic}: REST lists {len(missing)} trades that the stream did not bring; recorded as backfilled"
         )

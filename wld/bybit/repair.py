@@ -1,8 +1,7 @@
 """Owns repair: after a Gap, trades that were missed are fetched over REST and published as backfilled, then a Repair.
 
-Does not own the knowledge of which trades went out (decoder or arbiter: `TradeMemory`), nor the venue's limits on
-requests (`wld.bybit.backoff.RequestGate`). Books need no repair: a topic's own snapshot resyncs it; open interest and
-funding at the end of a Gap are in the ticker's snapshot. Liquidations are served nowhere.
+Does not own how they go out (`wld.bybit.backfill`). Books need no repair: a topic's own snapshot resyncs it; open interest
+and funding at the end of a Gap are in the ticker's snapshot. Liquidations are served nowhere.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
-from msgspec import structs
 
-from wld.bybit.backoff import Backoff, RequestGate
+from wld.bybit.backfill import Backfill, TradeMemory
+from wld.bybit.backoff import Backoff
 from wld.bybit.complaints import Complaints
 from wld.bybit.following import Hole
-from wld.bybit.rest import TRADES_LIMIT, BybitRest, RecentTrades
+from wld.bybit.rest import TRADES_LIMIT, RecentTrades
 from wld.bybit.topics import LastTrade
-from wld.clock import ReceiveClock
 from wld.errors import RetryableSourceError
-from wld.events import Event, Repair, Trade
+from wld.events import Trade
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +29,6 @@ SETTLE_S = 1.0
 ATTEMPTS = 5
 WAITING = 64
 """Gaps that wait for repair; beyond, the oldest stays unrepaired and the log says so."""
-
-
-class TradeMemory(Protocol):
-    """What a stream knows of the trades that went out."""
-
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        """Whether the trade went out on the topic, as far as is remembered."""
-        ...
-
-    def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
-        """Let the trade, of that time in ns, pass for known, should it still come over the stream."""
-        ...
 
 
 class Found(NamedTuple):
@@ -97,23 +82,10 @@ def missed_trades(
 class Repairer:
     """Repairs holes one after the other, beside the stream."""
 
-    def __init__(
-        self,
-        open_api: Callable[[], AbstractAsyncContextManager[BybitRest]],
-        gate: RequestGate,
-        clock: ReceiveClock,
-        publish: Callable[[list[Event]], object],
-        *,
-        luck: Callable[[], float],
-        settle_s: float = SETTLE_S,
-    ) -> None:
-        self._open_api = open_api
-        self._gate = gate
-        self._clock = clock
-        self._publish = publish
-        self._luck = luck
+    def __init__(self, backfill: Backfill, *, settle_s: float = SETTLE_S) -> None:
+        self._backfill = backfill
         self._settle_s = settle_s
-        self._since = clock.now()
+        self._since = backfill.clock.now()
         self._waiting: deque[tuple[Hole, TradeMemory]] = deque()
         self._complaints = Complaints(log)
         self._arrival = trio.Event()
@@ -153,10 +125,7 @@ class Repairer:
                 self._since,
                 lambda i, topic=topic: memory.knows_trade(topic, i),  # type: ignore[misc]
             )
-            now = self._clock.now()
-            for trade in found.trades:
-                memory.add_trade(topic, trade.trade_id, trade.event_time)
-            self._publish([structs.replace(t, is_backfilled=True, receive_time=now) for t in found.trades])
+            self._backfill.publish(self._backfill.take(memory, topic, found.trades))
             recovered += len(found.trades)
             if reply.unreadable or not found.reaches_back:
                 is_whole = False
@@ -167,22 +136,18 @@ class Repairer:
                     f"gap {hole.gap.gap_id}: the venue's last {listed} trades of {symbol} {why};"
                     " how many are missing is unknown",
                 )
-        now = self._clock.now()
-        gap = hole.gap
-        self._publish(
-            [Repair(gap.gap_id, recovered, 0 if is_whole else None, gap.first_time, gap.last_time, receive_time=now)]
-        )
-        log.info("gap %d: %d missed trades fetched%s", gap.gap_id, recovered, "" if is_whole else ", not all")
+        self._backfill.publish([self._backfill.repair(hole.gap, recovered, is_whole=is_whole)])
+        log.info("gap %d: %d missed trades fetched%s", hole.gap.gap_id, recovered, "" if is_whole else ", not all")
 
     async def _fetch(self, symbol: str, gap_id: int) -> RecentTrades | None:
         backoff = Backoff(1.0, 30.0)
         for _ in range(ATTEMPTS):
-            await trio.sleep(self._gate.closed_for(trio.current_time()))
+            await trio.sleep(self._backfill.gate.closed_for(trio.current_time()))
             try:
-                async with self._open_api() as rest:
-                    return await rest.recent_trades(symbol, self._clock.now())
+                async with self._backfill.open_api() as rest:
+                    return await rest.recent_trades(symbol, self._backfill.clock.now())
             except RetryableSourceError as error:
                 failure = error
-                await trio.sleep(backoff.next_delay(self._luck()))
+                await trio.sleep(backoff.next_delay(self._backfill.luck()))
         self._complaints.tell("fetch", f"gap {gap_id}: the trades of {symbol} cannot be fetched: {failure}")
         return None
