@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import wld.bybit.book_columns
 import wld.bybit.columns
+import wld.bybit.deltas
 from tests.bybit import frames
 from tests.bybit.frames import S
 from tests.bybit.test_columns import SYMBOLS, Exchange, Pair
-from wld.bybit.deltas import Deltas, read_deltas
+from wld.bybit.deltas import Deltas, read_deltas, without_spaces
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.events import BookDelta, Gap, GapReason
 
@@ -95,9 +96,13 @@ def test_what_is_written_otherwise_is_not_read(old: bytes, new: bytes) -> None:
         assert read(*messages) is None
 
 
-@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5]))
-@settings(deadline=None, max_examples=40)
-def test_usual_streams_equal_rows(seed: int, trouble: float) -> None:
+def spaced(message: bytes) -> bytes:
+    return json.dumps(json.loads(message)).encode()
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5]), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_usual_streams_equal_rows(seed: int, trouble: float, has_spaces: bool) -> None:
     luck = random.Random(seed)
     exchange, pair = Exchange(luck, trouble), Pair()
     taken = 0
@@ -107,7 +112,7 @@ def test_usual_streams_equal_rows(seed: int, trouble: float) -> None:
             make = luck.choice([exchange.book] * 6 + [exchange.trades, exchange.ticker, exchange.liquidation])
             message = make(luck.choice(SYMBOLS))
             try:
-                messages.append(usual(message))
+                messages.append(spaced(usual(message)) if has_spaces else usual(message))
             except (KeyError, TypeError):
                 messages.append(json.dumps(message).encode())
         pair.columns._columns._unusual = 0
@@ -117,13 +122,16 @@ def test_usual_streams_equal_rows(seed: int, trouble: float) -> None:
 
 
 _LETTERS = st.sampled_from(
-    [bytes([c]) for c in b'"{}[],:.0123456789-+eE aubstnl\\/\x00\x7f\xc3\xff'] + [b"", b'","', b"[]"]
+    [bytes([c]) for c in b' "{}[],:.0123456789-+eE aubstnl\\/\x00\x7f\xc3\xff'] + [b"", b'","', b"[]"]
 )
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 160), st.booleans(), _LETTERS), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=300)
-def test_no_byte_may_be_another_one_unseen(changes: list[tuple[int, int, bool, bytes]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 170), st.booleans(), _LETTERS), min_size=1, max_size=3),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=400)
+def test_no_byte_may_be_another_one_unseen(changes: list[tuple[int, int, bool, bytes]], has_spaces: bool) -> None:
     pair = Pair()
     pair.read([frames.snapshot(10).encode()], 1 * S)
     messages = [
@@ -131,11 +139,34 @@ def test_no_byte_may_be_another_one_unseen(changes: list[tuple[int, int, bool, b
         delta(12, data={"s": "WLDUSDT", "b": [], "a": [["1.9", "0"]], "u": 12, "seq": 10**13}),
         delta(13, type="snapshot"),
     ]
+    if has_spaces:
+        messages = list(map(spaced, messages))
     for which, at, replaces, letter in changes:
         message = messages[which]
         messages[which] = message[:at] + letter + message[at + replaces :]
     pair.read(list(messages), 2 * S)
     pair.read([delta(14), delta(15)], 3 * S)
+
+
+def test_spaces_behind_commas_and_colons_are_nothing_and_others_may_be_part_of_a_text() -> None:
+    messages = [delta(11), delta(12, symbol="AUSDT")]
+    assert without_spaces(list(map(spaced, messages))) == messages
+    for old, new in ((b"2.5", b"2 .5"), (b"2.5", b"2.5 "), (b"2.5", b" 2.5"), (b"WLD", b"WL D"), (b"]]", b"] ]")):
+        assert without_spaces([spaced(messages[0]).replace(old, new, 1)]) == []
+
+
+def test_many_topics_come_and_go() -> None:
+    topics = [f"A{i}USDT" for i in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wld.bybit.deltas, "_MOST_HEADS", 2)
+        for turn in range(4):
+            found = read(*[delta(12, symbol=symbol, type=kind) for symbol in topics for kind in ("delta", "snapshot")])
+            assert found is not None
+            assert [found.topics[i] for i in found.which.tolist()] == [
+                f"orderbook.50.{s}" for s in topics for _ in "ab"
+            ]
+            assert len(found.topics) == 3
+            assert read(delta(turn, symbol="BUSDT")) is not None
 
 
 def test_snapshots_are_as_usual_as_deltas() -> None:
@@ -155,7 +186,8 @@ def test_snapshots_are_as_usual_as_deltas() -> None:
 def test_unusual_messages_are_not_tried_again_for_a_while() -> None:
     pair = Pair()
     pair.read([frames.snapshot(10).encode()], 1 * S)
-    pair.read([json.dumps(json.loads(delta(11))).encode()], 2 * S)
+    other_order = dict(reversed(json.loads(delta(11)).items()))
+    pair.read([json.dumps(other_order).encode()], 2 * S)
     assert pair.columns._columns._unusual > 0
     pair.read([delta(12)], 3 * S)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,9 +22,9 @@ from wld.batch import Batch
 from wld.bybit.book_columns import Books, book_numbers
 from wld.bybit.decimals import Ints, Text
 from wld.bybit.decoder import MarketDecoder
-from wld.bybit.deltas import read_deltas
+from wld.bybit.deltas import read_deltas, without_spaces
 from wld.bybit.levels import KnownLevels, Levels
-from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of
+from wld.bybit.light import BOOK, DECODE, KINDS, LIQUIDATIONS, TICKERS, TRADES, kind_of, place_of
 from wld.bybit.places import Places, find_lists
 from wld.bybit.plain import MAX_MS, ODD_READS, Again, Strange
 from wld.bybit.ticker_columns import TickerChanges, odd_tickers
@@ -34,7 +35,7 @@ from wld.events import Event
 from wld.tables import Columns, Tables
 from wld.units import ABSENT
 
-COLUMNS_FROM = 12
+COLUMNS_FROM = 16
 """Reads of fewer messages go by rows: a columnar read costs as much as so many rows before its first message (benchmarks)."""
 DELTAS_FROM = 95
 """Fewer book messages are decoded one by one: looking at all at once costs as much as decoding so many (benchmarks)."""
@@ -136,19 +137,22 @@ class _Read:
         if BinaryMessage in types:
             raise Strange
         self._has_text = str in types
-        try:
-            kinds = bytearray([message[10] for message in messages])  # type: ignore[misc]  # text: see below
-        except (IndexError, TypeError):
-            kinds = bytearray(len(messages))
-        if kinds.translate(None, KINDS):
-            kinds = self._kinds()
+        kinds = self._letters(10) or self._letters(place_of(messages[0])) or self._kinds()
         try:
             self._decode_kinds(kinds)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
-                self._decode_kinds(self._kinds())  # a letter in the tenth place by accident
+                self._decode_kinds(self._kinds())  # a letter in that place by accident
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise Strange from None
+
+    def _letters(self, at: int) -> bytearray | None:
+        """What each message has in that place; None where one has no topic's first letter there."""
+        try:
+            letters = bytearray(map(itemgetter(at), self._messages))  # text: TypeError
+        except (IndexError, TypeError):
+            return None
+        return None if letters.translate(None, KINDS) else letters
 
     def _kinds(self) -> bytearray:
         """The first letter of each message's topic, wherever it stands."""
@@ -169,7 +173,7 @@ class _Read:
 
     def _decode_kind(self, kind: int, at: list[int]) -> None:
         messages, topics, decode = self._messages, self._market.topics, DECODE[kind]
-        decoded = [decode(messages[i]) for i in at]
+        decoded = list(map(decode, map(messages.__getitem__, at)))
         try:
             states = [topics[message.topic] for message in decoded]
         except KeyError:
@@ -289,12 +293,13 @@ class _Read:
             at = [i for i, topic in zip(at, which.tolist(), strict=True) if topics[topic] not in self.odd]
         if not at:
             return None
-        messages: list[Any] = [self._messages[i] for i in at]
+        messages: list[Any] = list(map(self._messages.__getitem__, at))
         read = None
         with suppress(UnicodeEncodeError):
             if self._has_text:
                 messages = [message.encode() if isinstance(message, str) else message for message in messages]
-            read = read_deltas(messages, tail, strings)
+            if b" " not in messages[0] or (messages := without_spaces(messages)):
+                read = read_deltas(messages, tail, strings)
         if read is None:
             self._decoder._unusual = _UNUSUAL_READS
             self._decode_late()

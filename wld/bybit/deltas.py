@@ -11,7 +11,7 @@ with the same results.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from wld.bybit.places import CLOSE, QUOTE, Places, find_commas, find_levels, fin
 
 _HEAD = 48
 """Characters of a message that tell its topic."""
+_MOST_HEADS = 4096
+"""So many are kept."""
 _BEFORE_TOPIC = b'{"topic":"'
 _SYMBOL_WORDS = 3
 """Longest symbol and the quote behind it, in words of eight characters."""
@@ -70,7 +72,7 @@ def _column(values: Sequence[int]) -> Ints:
 _COMMA, _BY = np.array([comma for comma, _ in _ROWS]), _column([by for _, by in _ROWS])
 _STARTS, _STARTS_BY = np.array([start for start, *_ in _COUNTS]), _column([by for _, by, *_ in _COUNTS])
 _STOPS, _STOPS_BY = np.array([end for *_, end, _ in _COUNTS]), _column([by for *_, by in _COUNTS])
-_1_TO_3 = _column([1, 2, 3])
+_1_TO_3, _HEAD_BY = _column([1, 2, 3]), _column(range(0, _HEAD, 8))
 _EXPECTED = _words(*(text for *_, text in _TEXTS))
 _MASKS = _words(*(bytes(255 * (letter > 0) for letter in text) for *_, text in _TEXTS))
 _MASKS[_LISTS] = (1 << 64) - 1
@@ -78,7 +80,7 @@ _FILLED, _EMPTY = (np.array(int.from_bytes(text, "little") << 48, np.uint64) for
 """And behind the key of a list."""
 _SNAPSHOT = _words(b':"snapsh', b't","ts":') ^ _EXPECTED[_TYPES]
 _OF_DELTA, _OF_SNAPSHOT, _OF_DATA = np.array(len(',"type":"delta"')), len(',"type":"snapshot"'), len(',"data":{"s":"')
-_LETTER_O = ord("o")
+_LETTER_O, _A_COMMA, _A_COLON, _A_SPACE = b"o,: "
 _0, _1 = np.array(0, np.uint64), np.array(1)
 _CLOSING = np.array(CLOSE << 8 | QUOTE, np.uint16)
 
@@ -90,7 +92,7 @@ def read_deltas(messages: Sequence[bytes], tail: bytes, strings: int) -> tuple[T
     """
     n = len(messages)
     text = Text(messages, tail)
-    begins = np.array([PAD - 1, *map(len, messages)], np.int64)
+    begins = np.fromiter(chain((PAD - 1,), map(len, messages)), np.int64, n + 1)
     begins += _1
     begins = np.add.accumulate(begins)
     end = int(begins[n])
@@ -107,24 +109,10 @@ def read_deltas(messages: Sequence[bytes], tail: bytes, strings: int) -> tuple[T
     if index[_END, -1] != len(commas) - 1:
         return None
     at = commas.take(index, mode="clip")
-    beginnings = [message[:_HEAD] for message in messages]
-    heads = {head: i for i, head in enumerate(dict.fromkeys(beginnings))}
-    topics = list(map(_read_head, heads))
-    names = [name for name, _ in topics]
-    if "" in names:
+    heads = _heads.find(messages, text.words_at(begins[:-1] + _HEAD_BY))
+    if heads is None:
         return None
-    topic = np.frombuffer(b"".join([words for _, words in topics]), np.uint64).reshape(len(names), -1)
-    if len(names) == 1:
-        which = np.zeros(n, np.int64)
-    else:
-        which = np.array(list(map(heads.__getitem__, beginnings)), np.int64)
-        topic = topic.take(which, axis=0)
-        unique = dict.fromkeys(names)
-        if len(unique) < len(names):  # a head goes beyond the topic
-            order = {name: i for i, name in enumerate(unique)}
-            which = np.array([order[name] for name in names], np.int64).take(which)
-            names = list(unique)
-    topic = topic.T
+    names, which, topic = heads
 
     # What stands beside the levels.
     words = text.words_at(at[_COMMA] + _BY)
@@ -171,18 +159,77 @@ def read_deltas(messages: Sequence[bytes], tail: bytes, strings: int) -> tuple[T
     return text, Deltas(names, which, update_id, sequence, sent_ms, event_ms, is_snapshot, levels)
 
 
-@lru_cache(4096)
-def _read_head(head: bytes) -> tuple[str, bytes]:
-    """A message's topic from its first characters, and the words that `read_deltas` compares with: how far from its
-    beginning the comma behind the topic stands, and how far from that before the data the one behind the symbol; the
-    symbol and its closing quote, the end first; in which bytes of these words they are. An empty topic: not to be told."""
-    end = head.find(b'"', len(_BEFORE_TOPIC))
-    name = head[len(_BEFORE_TOPIC) : end]
-    symbol = name.rpartition(b".")[2] + b'"'
-    size = 8 * _SYMBOL_WORDS
-    if not head.startswith(_BEFORE_TOPIC) or end < 0 or len(symbol) > size:
-        return "", b""
-    lengths = np.array([end + 1, _OF_DATA + len(symbol)], np.uint64)
-    texts = symbol.rjust(size, b"\0"), (b"\xff" * len(symbol)).rjust(size, b"\0")
-    words = (np.frombuffer(text, np.uint64)[::-1] for text in texts)
-    return name.decode("latin-1"), np.concatenate([lengths, *words]).tobytes()
+def without_spaces(messages: Sequence[bytes]) -> list[bytes]:
+    """The messages without the spaces behind their commas and colons, as many programs write JSON; none of them where one
+    has a space elsewhere: it may be part of a text."""
+    text = b",".join(messages)
+    letters = np.frombuffer(text, np.uint8)
+    is_sign = (letters == _A_COMMA) | (letters == _A_COLON)
+    if np.count_nonzero((letters[1:] == _A_SPACE) > is_sign[:-1]):
+        return []
+    return [message.translate(None, b" ") for message in messages]
+
+
+class _Heads:
+    """What the first characters of messages tell, of those that were seen.
+
+    A row of words each, with which `read_deltas` compares: how far from the message's beginning the comma behind the topic
+    stands, and how far from that before the data the one behind the symbol; the symbol and its closing quote, the end first;
+    in which bytes of these words they are.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows: dict[bytes, int] = {}
+        self._words: Words = np.empty((0, 2 + 2 * _SYMBOL_WORDS), np.uint64)
+        self._names: list[str] = []
+        self._topics = np.empty(0, np.int64)
+        """Of each row the first of the same topic."""
+
+    def find(self, messages: Sequence[bytes], words: Words) -> tuple[list[str], Ints, Words] | None:
+        """The topics, which of them each message is of, and its words; None where one is not to be told.
+
+        `words`: the messages' first characters.
+        """
+        all_same = not np.count_nonzero(words != words[:, :1])
+        heads = [message[:_HEAD] for message in (messages[:1] if all_same else messages)]
+        new = [head for head in dict.fromkeys(heads) if head not in self._rows]
+        if new:
+            if len(self._rows) >= _MOST_HEADS:
+                self._forget()
+                new = list(dict.fromkeys(heads))
+            if not all(map(self._learn, new)):
+                return None
+        if all_same:
+            row = self._rows[heads[0]]
+            return [self._names[row]], np.zeros(len(messages), np.int64), self._words[row][:, None]
+        rows = np.array(list(map(self._rows.__getitem__, heads)), np.int64)
+        of = self._topics.take(rows)
+        place = np.zeros(len(self._names), np.int64)
+        place[of] = 1
+        used = place.nonzero()[0]
+        place[used] = np.arange(len(used))
+        return [self._names[row] for row in used.tolist()], place.take(of), self._words.take(rows, axis=0).T
+
+    def _learn(self, head: bytes) -> bool:
+        end = head.find(b'"', len(_BEFORE_TOPIC))
+        topic = head[len(_BEFORE_TOPIC) : end]
+        symbol = topic.rpartition(b".")[2] + b'"'
+        size = 8 * _SYMBOL_WORDS
+        if not head.startswith(_BEFORE_TOPIC) or end < 0 or len(symbol) > size:
+            return False
+        lengths = np.array([end + 1, _OF_DATA + len(symbol)], np.uint64)
+        texts = symbol.rjust(size, b"\0"), (b"\xff" * len(symbol)).rjust(size, b"\0")
+        row, name = len(self._rows), topic.decode("latin-1")
+        self._words = np.concatenate(
+            [self._words, np.concatenate([lengths, *(np.frombuffer(text, np.uint64)[::-1] for text in texts)])[None]]
+        )
+        self._topics = np.append(self._topics, self._names.index(name) if name in self._names else row)
+        self._names.append(name)
+        self._rows[head] = row
+        return True
+
+
+_heads = _Heads()

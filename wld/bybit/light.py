@@ -76,5 +76,12 @@ _TOPIC = re.compile(rb'"topic"\s*:\s*"([opta])')
 
 def kind_of(message: Message) -> int | None:
     """The first letter of a message's topic, wherever it stands."""
+    content = message.encode() if isinstance(message, str) else message
+    at = place_of(content)
+    return content[at] if at >= 0 else None
+
+
+def place_of(message: Message) -> int:
+    """Where the first letter of a message's topic stands; -1: nowhere."""
     found = _TOPIC.search(message.encode() if isinstance(message, str) else message)
-    return found[1][0] if found else None
+    return found.start(1) if found else -1

@@ -41,10 +41,12 @@ _NONE = np.zeros(0, np.int64)
 
 def find_commas(text: Text, end: int) -> tuple[Ints, npt.NDArray[np.uint16]]:
     """Where commas stand before there; and what stands before and behind each, as one number."""
-    commas: Ints = (text.letters[:end] == _COMMA).nonzero()[0]
-    neighbours = text.letters.take(commas - _1).astype(np.uint16)
+    letters = text.letters
+    commas: Ints = (letters[1:end] == _COMMA).nonzero()[0]  # counted from the second character on
+    neighbours = letters.take(commas).astype(np.uint16)
     neighbours <<= _EIGHT
-    neighbours |= text.letters.take(commas + _1)
+    neighbours |= letters[2:].take(commas)
+    commas += _1
     return commas, neighbours
 
 

@@ -43,7 +43,7 @@ def times(values: Sequence[int | None]) -> Ints:
 def _within(values: Sequence[int | None], most: int) -> tuple[Ints, bool]:
     """(column, whether it is without None). Raises: Strange for what is not from 0 to `most`."""
     try:
-        column = np.array(values, np.int64)
+        column = np.fromiter(values, np.int64, len(values))
         if np.count_nonzero(column.view(np.uint64) > most):  # as unsigned, a negative number is large
             raise Strange
         return column, True

@@ -49,7 +49,7 @@ _IS_NUMBER, _IS_WIDE, _IS_OTHER = (
     for codes in (set(_CODES.values()), _WIDE, range(_OTHERS_FROM, _OTHERS_FROM + len(TICKER_OTHER)))
 )
 _OTHERS = tuple(TICKER_OTHER.values())
-_CODES |= {key: code for code, key in enumerate(TICKER_OTHER, _OTHERS_FROM)}
+_CODES |= {key: code for code, key in enumerate(TICKER_OTHER, _OTHERS_FROM)} | {"symbol": _NOWHERE}
 _MOST_DIGITS = 10
 """So many before the point, or a sign and one less, fit 64 bits at 1e-8."""
 _TYPES = frozenset(("snapshot", "delta"))

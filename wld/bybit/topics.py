@@ -81,7 +81,11 @@ class Sides:
         """Whether the best bid is at or above the best ask."""
         if self.best_bid < self.best_ask:
             return False
-        self.set_best()
+        # A bound that a side holds is true.
+        if self.best_bid not in self.bids:
+            self.best_bid = max(self.bids, default=NO_BID)
+        if self.best_ask not in self.asks:
+            self.best_ask = min(self.asks, default=NO_ASK)
         return self.best_bid >= self.best_ask
 
 
