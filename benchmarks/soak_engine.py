@@ -39,12 +39,37 @@ class Control:
         self.offset: int = asked["offset"]
         self.names_fail_until: int = asked["names_fail_until"]
         self.slow_disk_until: int = asked["slow_disk_until"]
+        self.proof: int = asked["proof"]
 
     def monotonic_ns(self) -> int:
         return self.begun + (_steady() - self.begun) * self.speed
 
     def time_ns(self) -> int:
         return self.wall + (_steady() - self.begun) * self.speed + self.offset
+
+
+class Proof:
+    """Whether all that had been sent when the soak asked has come: each line answered a ping that left after that."""
+
+    AGAIN = 10
+    """Gauges between two pings: an engine that is behind answers late."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._number = self._since = self._looks = 0
+        self._is_given = False
+
+    def look(self, source: Any) -> int:
+        """The number of the proof that was given last; 0 while one is asked for."""
+        if self._control.proof != self._number:
+            self._number, self._since, self._looks, self._is_given = self._control.proof, source._clock.now(), 0, False
+        if not self._is_given:
+            self._is_given = min(group.answered() for group in source._groups) >= self._since
+            if not self._is_given and self._looks % self.AGAIN == 0:
+                for group in source._groups:
+                    group.probe()
+            self._looks += 1
+        return self._number * self._is_given
 
 
 class _Heap(ctypes.Structure):
@@ -118,6 +143,8 @@ def main() -> None:
                 if random.random() < 0.0002:
                     raise RuntimeError("crashed on purpose") from None
 
+    proof = Proof(control)
+
     def figures(service: Service) -> dict[str, Any]:
         groups = service._source._groups  # type: ignore[attr-defined]
         lines = [line for group in groups for line in group.lines]
@@ -129,6 +156,7 @@ def main() -> None:
             "heap_mb": heap_mb(),
             "garbage": len(gc.garbage),
             "lines": sum(line.is_open and line.protocol.has_data for line in lines),
+            "proof": proof.look(service._source),  # type: ignore[attr-defined]
             "waiting": sum(s.depth for s in service.ring.statistics().sinks),
             "peak": max(s.peak for s in service.ring.statistics().sinks),
             "drops": sum(s.dropped for s in service.ring.statistics().sinks),

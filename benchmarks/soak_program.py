@@ -21,6 +21,8 @@ import trio
 from msgspec import Struct
 
 STEP_S = 0.25
+MOST_BEHIND = 10
+"""Minutes that an engine may need for what is on its way to it at the end."""
 SLOW_S = 1.0
 """A step of a busy machine lasts so long at most; what is beyond does not count."""
 HELD_UP_S = 5.0
@@ -76,7 +78,7 @@ class Engine:
         self._arguments = arguments
         self._control: dict[str, int] = {
             "begun": time.monotonic_ns(), "wall": time.time_ns(), "speed": speed, "offset": 0, "names_fail_until": 0,
-            "slow_disk_until": 0,
+            "slow_disk_until": 0, "proof": 0,
         }  # fmt: skip
         self.process: trio.Process | None = None
         self.gauges: list[dict[str, Any]] = []
@@ -109,6 +111,25 @@ class Engine:
     def move_clock(self, seconds: int) -> None:
         """Set its wall clock forward, or back."""
         self.set(offset=self._control["offset"] + seconds * 1_000_000_000)
+
+    async def take_all(self, patience_s: float = 60.0) -> bool:
+        """Wait until all that was sent by now has come, which a ping of each line proves, the pong being behind it.
+
+        False where nothing came for `patience_s`, and no proof either: some may be on its way still.
+        """
+        number = self._control["proof"] + 1
+        self.set(proof=number)
+
+        def came() -> int:
+            return int(self.gauges[-1]["source"]["messages"])
+
+        for _ in range(MOST_BEHIND):
+            before = came()
+            if await until(lambda: self.gauges[-1]["proof"] == number, patience_s):
+                return True
+            if came() == before:
+                break
+        return False
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start a life; returns when it has its first data. Raises: RuntimeError: it ended, or showed none in 120 s."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,35 @@ print(before, grown, process.resident_bytes())
     if grown - before < GROWN_BYTES:
         pytest.skip("this C library gives it back by itself")
     assert after - before < (grown - before) / 2
+
+
+def test_what_numpy_keeps_of_freed_arrays_is_there_from_the_start() -> None:
+    """Else memory grows for days, by ever less, until seven of each size have been."""
+    program = """
+import numpy as np
+from soak_engine import heap_mb
+from wld import process
+def use():
+    for size in range(1, 1_100):
+        arrays = [np.empty(size, np.uint8) for _ in range(20)]
+        arrays.clear()
+heap_mb()
+begun = heap_mb()
+process.tune()
+tuned = heap_mb()
+use()
+print(tuned - begun, heap_mb() - tuned)
+"""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    plain = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}  # what a thread keeps is another matter
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=benchmarks, env=plain
+    ).stdout
+    kept, grown = map(float, said.split())
+    if kept == 0:
+        pytest.skip("this C library does not say what is in use, or numpy keeps nothing")
+    assert kept < 4
+    assert abs(grown) < 0.05
 
 
 def test_resident_memory_is_read() -> None:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 SWITCH_INTERVAL_S = 0.0002
 """A worker thread that encodes a flush gives way to the event loop after this; Python's own 5 ms show in latencies."""
 KEPT_BYTES = 64 * 1024 * 1024
@@ -24,6 +26,9 @@ ARENAS = 2
 """Heaps of glibc: the event loop's, and one for all worker threads, which mostly wait for the interpreter anyway."""
 COLLECT_AFTER = 700, 10, 100
 """Python's own thresholds but for the last: ten times as rarely a full collection."""
+CACHED_BELOW, CACHED_EACH = 1024, 7
+"""numpy keeps so many freed arrays of each size in bytes below that, for good (numpy 2.4, multiarray/alloc.c: NBUCKETS,
+NCACHE): 3.7 MB when all are there."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
@@ -40,6 +45,18 @@ def tune() -> None:
         mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(_M_ARENA_MAX, ARENAS)
+    fill_cache()
+
+
+def fill_cache() -> None:
+    """Let numpy keep at once all the small arrays that it ever will; 12 ms.
+
+    Sizes that come seldom take days to be there seven times, and so long memory grows by ever less, as if it leaked: 0.06 MB
+    a minute after ten minutes of 100 symbols. Nor do they then lie where larger pieces could be given back.
+    """
+    for size in range(1, CACHED_BELOW):
+        kept = [np.empty(size, np.uint8) for _ in range(CACHED_EACH)]
+        kept.clear()  # all of one size at once: it is freeing that fills the cache
 
 
 def settle() -> None:

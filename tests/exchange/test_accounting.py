@@ -64,6 +64,19 @@ def test_what_is_missing_must_be_where_a_gap_of_its_topic_stands() -> None:
     assert verdict(balance(FLOW, [*first, last[0], gap(), last[1]])) == (5, 0, 0, 1)
 
 
+def test_what_had_not_come_at_the_end_is_lost_and_told_apart() -> None:
+    """So that a recording ended too soon is not taken for one with holes."""
+    other = [ticker(n, 100 + 20 * n) for n in range(1, 6)]
+    sent = [frame for pair in zip(FLOW[1:], other, strict=True) for frame in pair]
+    ended = balance([FLOW[0], *sent], on_tape(FLOW[0], *sent[:6]))
+    assert (len(ended.lost), ended.at_the_end) == (4, 4)
+    assert "LOST 4 (4 of them sent after all that is recorded)" in str(ended)
+    silent = balance(
+        [FLOW[0], *sent], on_tape(FLOW[0], *sent[:6], *other[3:])
+    )  # the book's last, of a stream that went on
+    assert (len(silent.lost), silent.at_the_end) == (2, 0)
+
+
 def test_a_message_that_every_line_is_sent_counts_once() -> None:
     assert verdict(balance([*FLOW, *FLOW], on_tape(*FLOW))) == (6, 0, 0, 0)
     doubled = balance([trade("a", 1)], on_tape(trade("a", 1), trade("a", 1)))

@@ -36,6 +36,8 @@ class Balance(Struct, frozen=True):
     before: int = 0
     """Sent before the symbol's first recorded event, and before the topic's own: what the slower of two lines brought of
     a time when there was no recording yet."""
+    at_the_end: int = 0
+    """Of those lost, sent after all that is recorded, of whatever topic: they had not come when the recording ended."""
 
     @property
     def is_exact(self) -> bool:
@@ -48,7 +50,8 @@ class Balance(Struct, frozen=True):
             text += f", {self.before} from before the recording"
         for name in ("lost", "doubled", "out_of_order"):
             if found := getattr(self, name):
-                text += f", {name.upper()} {len(found)}: {', '.join(found[:5])}"
+                where = f" ({self.at_the_end} of them sent after all that is recorded)" if name == "lost" else ""
+                text += f", {name.upper()} {len(found)}{where}: {', '.join(found[:5])}"
         return text
 
 
@@ -63,6 +66,8 @@ class _Sent(NamedTuple):
     """The state of a moment, which later ones supersede."""
     at: int
     """Push time, ns."""
+    place: int
+    """Among all that was sent."""
 
 
 def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
@@ -92,7 +97,10 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
                 backfilled.add((topic, name))
                 late.add(at)
     recorded = in_gap = total = before_all = 0
-    lost: list[str] = []
+    newest = -1
+    """The place of the last that is recorded."""
+    lost: list[tuple[str, int]] = []
+    """Names and places."""
     doubled: list[str] = []
     out_of_order: list[str] = []
     for topic, wanted in truth.items():
@@ -101,7 +109,7 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
         found = places.get(topic, {})
         used: Counter[Name] = Counter()
         where: list[int | None] = []
-        for name, is_snapshot, _ in wanted:
+        for name, is_snapshot, *_ in wanted:
             total += 1
             spots = found.get(name, [])
             if used[name] < len(spots):
@@ -139,21 +147,23 @@ def balance(sent: Iterable[str], events: Iterable[Event]) -> Balance:
                     if any(_is_around(gap, received[before], until) for _, gap in heard):
                         in_gap += 1
                     else:
-                        lost.append(f"{topic} {message.name}")
+                        lost.append((f"{topic} {message.name}", message.place))
                 else:
-                    lost.append(f"{topic} {message.name}")
+                    lost.append((f"{topic} {message.name}", message.place))
             elif spot is not None and spot not in late:
                 before = max(before, spot)
+                newest = max(newest, message.place)
     return Balance(
         total,
         recorded,
         in_gap,
         len(backfilled),
-        tuple(lost),
+        tuple(name for name, _ in lost),
         tuple(doubled),
         tuple(out_of_order),
         len(gaps),
         before_all,
+        sum(place > newest for _, place in lost),
     )
 
 
@@ -177,7 +187,7 @@ def _is_around(gap: Gap, before: int, after: int | None) -> bool:
 def _steps_back(topic: str, wanted: list[_Sent], where: list[int | None], late: set[int]) -> list[str]:
     highest = -1
     found: list[str] = []
-    for (name, is_snapshot, _), spot in zip(wanted, where, strict=True):
+    for (name, is_snapshot, *_), spot in zip(wanted, where, strict=True):
         if spot is None or spot < 0 or spot in late or is_snapshot:
             continue
         if spot < highest:
@@ -197,7 +207,7 @@ def _truth(sent: Iterable[str]) -> dict[str, list[_Sent]]:
     states: set[tuple[str, Name]] = set()
     # A client that is behind is sent old messages after another was sent new ones: the venue's time orders them.
     bodies = [json.loads(frame) for frame in dict.fromkeys(sent)]
-    for body in sorted(bodies, key=_sent_ms):
+    for place, body in enumerate(sorted(bodies, key=_sent_ms)):
         topic, data, at = body["topic"], body["data"], ms_to_ns(body["ts"])
         if topic.startswith("orderbook."):
             name: Name = (data["u"], data["seq"])
@@ -205,17 +215,17 @@ def _truth(sent: Iterable[str]) -> dict[str, list[_Sent]]:
             if (topic, name) in states:
                 continue  # one line's snapshot is what another line's delta led to
             states.add((topic, name))
-            truth[topic].append(_Sent(name, is_snapshot, at))
+            truth[topic].append(_Sent(name, is_snapshot, at, place))
         elif topic.startswith("publicTrade."):
-            truth[topic] += [_Sent((item["i"],), False, at) for item in data]
+            truth[topic] += [_Sent((item["i"],), False, at, place) for item in data]
         elif topic.startswith("allLiquidation."):
             for item in data:
                 key = (ms_to_ns(item["T"]), item["S"] == "Buy", parse_fixed64(item["v"]), parse_fixed64(item["p"]))
-                truth[topic].append(_Sent(key, False, at))
+                truth[topic].append(_Sent(key, False, at, place))
         elif body["type"] == "snapshot":
             continue  # the state of a ticker: what changes it comes as deltas
         else:
-            truth[topic].append(_Sent((body["cs"], at), False, at))
+            truth[topic].append(_Sent((body["cs"], at), False, at, place))
     return truth
 
 
