@@ -41,9 +41,9 @@ def trades(*items: dict[str, Any]) -> str:
     return json.dumps({"topic": "publicTrade.WLDUSDT", "type": "snapshot", "ts": T0, "data": list(items)})
 
 
-def ticker(kind: str = "delta", cs: int = 5, **fields: str) -> str:
+def ticker(kind: str = "delta", cs: int = 5, *, ts: int = T0, **fields: str) -> str:
     data = {"symbol": "WLDUSDT", **fields}
-    return json.dumps({"topic": "tickers.WLDUSDT", "type": kind, "data": data, "cs": cs, "ts": T0})
+    return json.dumps({"topic": "tickers.WLDUSDT", "type": kind, "data": data, "cs": cs, "ts": ts})
 
 
 def liquidation(*items: dict[str, Any]) -> str:

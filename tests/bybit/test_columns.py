@@ -99,6 +99,7 @@ class Pair:
                 "older",
                 "last_trade",
                 "push",
+                "push_times",
                 "pushes",
             ):
                 assert getattr(other, field) == getattr(topic, field), (name, field)
@@ -217,7 +218,11 @@ class Exchange:
                  {"turnover24h": "-9223372036854775808"}, {"bid1Size": '1"2'}, {"volume24h": None}, {"markPrice": "-92233720368.54775808"}]
             )  # fmt: skip
         return self.outer(
-            f"tickers.{symbol}", luck.choice(["snapshot", "delta", "delta"]), data, cs=luck.randint(1, 99)
+            f"tickers.{symbol}",
+            luck.choice(["snapshot", "delta", "delta"]),
+            data,
+            cs=luck.randint(1, 99),
+            ts=frames.T0 + (self.trouble > 0) * luck.choice([0, 0, 0, -5, 5]),
         )
 
     def liquidation(self, symbol: str) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def test_a_garbled_topic_may_be_any_of_its_symbol(topic: str) -> None:
     assert scopes(events) == [(UNDECODABLE, None, "WLDUSDT")]
 
 
+def test_a_topic_and_a_symbol_in_small_letters_may_be_ours() -> None:
+    garbled = frames.trades(frames.trade(2)).replace("WLDUSDT", "wldusdt")
+    assert scopes(decode(decoder(), frames.trades(frames.trade(1)), garbled)) == [(UNDECODABLE, None, "WLDUSDT")]
+
+
 def test_where_not_even_the_symbol_can_be_read_it_may_be_any_topic_at_all() -> None:
     assert scopes(decode(decoder(), '{"topic":"publicTradeWLDUSDT","data":[]}')) == [(UNDECODABLE, None, None)]
 

@@ -31,6 +31,7 @@ from wld.events import (
 )
 from wld.ring import Ring
 from wld.status import Status
+from wld.units import parse_fixed
 
 TOPICS = ("orderbook.50.WLDUSDT", "publicTrade.WLDUSDT", "tickers.WLDUSDT", "allLiquidation.WLDUSDT")
 
@@ -229,6 +230,44 @@ def test_trap_07_a_ticker_message_that_is_delivered_twice_is_recorded_once() -> 
         0,
     ]
     assert market.counters["duplicate_ticker"] == 3
+
+
+def _tickers(count: int) -> list[str]:
+    changes = (frames.ticker(cs=5 + i, ts=frames.T0 + 100 * i, lastPrice=f"1.{i:03}") for i in range(1, count))
+    return [frames.ticker("snapshot", markPrice="1"), *changes]
+
+
+@pytest.mark.parametrize("count", [4, 200])
+def test_a_ticker_that_comes_again_behind_later_ones_is_recorded_once_and_turns_nothing_back(count: int) -> None:
+    market, sent = decoder(), _tickers(count)
+    assert len(decode(market, *sent)) == count
+    assert decode(market, *sent[1:-1]) == []
+    (last,) = decode(market, frames.ticker(cs=900, ts=frames.T0 + 90_000, fundingRate="0.0001"))
+    assert isinstance(last, Ticker)
+    assert last.last_price == parse_fixed(f"1.{count - 1:03}")
+
+
+def test_a_replay_on_a_new_connection_brings_no_old_ticker_back() -> None:
+    market, sent = decoder(), _tickers(5)
+    decode(market, *sent)
+    market.connection_lost(GapReason.DISCONNECT)
+    decode(market, frames.ticker("snapshot", cs=90, ts=frames.T0 + 9_000, lastPrice="2"))
+    assert decode(market, *sent[1:]) == []
+
+
+def test_a_ticker_that_comes_late_and_for_the_first_time_is_a_gap_and_its_topic_is_asked_for_again() -> None:
+    market, sent = decoder(), _tickers(5)
+    *_, gap, last = decode(market, *sent[:2], sent[3], sent[2], sent[4])
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.topic, gap.missed) == (GapReason.UPDATE_ID, "tickers", 1)
+    assert isinstance(last, Ticker)
+    assert market.take_resyncs() == [("tickers.WLDUSDT", GapReason.UPDATE_ID)]
+
+
+def test_tickers_whose_push_time_jumps_back_are_not_late() -> None:
+    market = decoder()
+    sent = [frames.ticker("snapshot"), *(frames.ticker(cs=6 + i, ts=frames.T0 - 60_000 + i) for i in range(3))]
+    assert [type(e) for e in decode(market, *sent)] == [Ticker] * 4
 
 
 def test_trap_07_an_empty_string_is_absent_and_never_zero() -> None:

@@ -147,10 +147,11 @@ class MarketDecoder(Following):
         is_ours = self._follows(named)
         if self._accept_any or is_other or (family and not is_ours and not self._follows(symbol)):
             return []
-        return self._rubbish(named if is_ours else None, receive_time)
+        return self._rubbish(named.upper() if named and is_ours else None, receive_time)
 
     def _follows(self, symbol: str | None) -> bool:
-        return any(f"{prefix}.{symbol}" in self.topics for prefix in self._prefixes)
+        """Whether a symbol is one of ours, or one of ours in other letters: garbled."""
+        return symbol is not None and any(f"{prefix}.{symbol.upper()}" in self.topics for prefix in self._prefixes)
 
     def _items(self, envelope: Envelope, state: Topic, receive_time: int) -> list[Event]:
         items, any_bad = decode_items(envelope, receive_time)
@@ -335,7 +336,10 @@ class MarketDecoder(Following):
         if None not in push and push == state.push and state.silent_since is None:
             self.counters["duplicate_ticker"] += 1
             return before
+        if envelope.type == "delta" and state.silent_since is None and state.is_late(envelope.cs, envelope.ts):
+            return self._late_ticker(state, envelope.ts or 0, receive_time)
         state.push = push
+        state.push_times.append(envelope.ts)
         if envelope.type == "snapshot":
             state.ticker = fields
             if state.silent_since is not None:
@@ -372,6 +376,26 @@ class MarketDecoder(Following):
             receive_time=receive_time,
         )
         return [*before, event]
+
+    def _late_ticker(self, state: Topic, push_time: int, receive_time: int) -> list[Event]:
+        """A change that precedes what is merged: delivered again, or lost until now, and then a snapshot has to tell its state."""
+        if state.has_pushed(push_time):
+            self.counters["duplicate_ticker"] += 1
+            return []
+        state.push_times.append(push_time)
+        self.counters["late_ticker"] += 1
+        self._notes.append(("late_ticker", f"{state.name}: a change came behind later ones; resubscribing"))
+        self._resyncs.append((state.name, GapReason.UPDATE_ID))
+        return [
+            self.make_gap(
+                GapReason.UPDATE_ID,
+                state.name,
+                receive_time,
+                missed=1,
+                first_time=state.last_time,
+                last_time=receive_time,
+            )
+        ]
 
 
 def _is_known(topic: str) -> bool:

@@ -62,14 +62,15 @@ def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
     for message, state in zip(decoded, states, strict=True):
         cs = message.cs
         push = (message.type, cs, message.ts, message.data)
-        is_again = push == pushes.get(state, state.push) and None not in push
+        last = pushes.get(state, state.push)
+        is_again = last is not None and None not in push and (push == last or _is_before(push, last))
         pushes[state] = push
         if (
             message.type not in _TYPES
             or message.data.get("symbol") != state.symbol
             or (cs is not None and not 0 <= cs <= INT64_MAX)
             or (message.ts is not None and not 0 <= message.ts <= MAX_MS)
-            or is_again  # perhaps delivered twice: the rows compare
+            or is_again  # perhaps delivered twice, or late: the rows compare
         ):
             odd.add(state)
     for state in set(states):
@@ -78,6 +79,10 @@ def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
         elif state.ticker_columns is None:
             _lay_out(state)
     return odd
+
+
+def _is_before(push: TickerPush, last: TickerPush) -> bool:
+    return push[1] < (last[1] or 0) and push[2] < (last[2] or 0)  # type: ignore[operator]
 
 
 class TickerChanges:
@@ -164,6 +169,7 @@ class TickerChanges:
         merged, start, extras = array("q"), 0, {}
         for i, (message, topic, length) in enumerate(zip(messages, topics, self._lengths, strict=True)):
             latest = topic.ticker_columns
+            topic.push_times.append(message.ts)
             is_snapshot = message.type == "snapshot"
             if is_snapshot:
                 latest[:] = _EMPTY

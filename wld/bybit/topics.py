@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +13,11 @@ from wld.units import ABSENT
 
 STRICT_DEPTH = 50
 """From this depth on the update id must grow by exactly 1; depth 1 repeats it every 3 s."""
-PUSHES = 64
-"""Liquidation messages remembered per topic: one that comes again, to the byte, was delivered twice. Its items may
-repeat each other within a message, and from one push time to another."""
+PUSHES = 256
+"""Liquidation messages remembered per topic, two minutes at two a second: one that comes again, to the byte, was delivered
+twice. Its items may repeat each other within a message, and from one push time to another."""
+TICKER_TIMES = 64
+"""Push times of tickers remembered per topic: which of those that come late came before."""
 MOST_GONE = 100
 """Removals remembered for the caches; to learn a book of 50 levels a side anew costs no more."""
 NO_BID, NO_ASK = -1, 1 << 63
@@ -110,6 +113,7 @@ class Topic:
         "place",
         "prefix",
         "push",
+        "push_times",
         "pushes",
         "recent",
         "sequence",
@@ -143,6 +147,7 @@ class Topic:
         self.told: int | None = None
         """When a Gap last said that this topic may have carried nothing for a while, ns."""
         self.pushes = Hashes(0 if is_trade or has_snapshots else PUSHES)
+        self.push_times: deque[int | None] = deque(maxlen=TICKER_TIMES if head == "tickers" else 0)
 
     def reset(self) -> None:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
@@ -166,6 +171,21 @@ class Topic:
         self.dropped = 0
         self.lost_reason = GapReason.UPDATE_ID
         self.lost_time: int | None = None
+
+    def is_late(self, sequence: int | None, push_time: int | None) -> bool:
+        """Whether a ticker message is older than the last, by both of the venue's counts: sequence and push time, ms."""
+        last = self.push
+        return (
+            last is not None
+            and None not in (sequence, push_time, last[1], last[2])
+            and sequence < last[1]  # type: ignore[operator]
+            and push_time < last[2]  # type: ignore[operator]
+        )
+
+    def has_pushed(self, push_time: int) -> bool:
+        """Whether a late ticker came before, or is older than all that are remembered."""
+        times = self.push_times
+        return push_time in times or (len(times) == TICKER_TIMES and push_time < min(t or 0 for t in times))
 
     def take_ticker_back(self) -> None:
         """The merged ticker as a dictionary again."""
