@@ -72,7 +72,8 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Fetch the trades that a Gap cost from REST, as far back as the venue's last 1,000 go."""
     audit: float = 60.0
     """Seconds between two comparisons of a symbol's trades with those that REST lists, with `repair`: what no line brought
-    becomes a Gap, and is fetched. At least as many seconds as symbols are followed, and soon after any loss; 0: never."""
+    becomes a Gap, and is fetched. At least as many seconds as symbols are followed; sooner after
+    a loss and after 400 trades; 0: never."""
     connection_hold: float = 10.0
     """Seconds that a line ahead waits for one behind before what is between becomes a Gap."""
     ping_interval: float = 20.0

@@ -358,7 +358,15 @@ def test_what_rest_brought_of_a_topic_that_is_refused_meanwhile_is_known(kind: s
     else:
         memory.remove_topics([TRADES])
     memory.add_trade(TRADES, "a", START)
-    assert memory.knows_trade(TRADES, "a")
+    assert memory.known_trades(TRADES, ["a", "b"]) == {"a"}
+
+
+def test_the_trades_that_went_out_are_counted() -> None:
+    lines, first, _ = two_lines()
+    for _ in range(50):
+        lines.publish(lines.venue.trade(60))
+        lines.deliver_all()
+    assert lines.arbiter.trades_so_far(TRADES) == lines.decoders[first].trades_so_far(TRADES) == 3_000
 
 
 def test_rubbish_on_the_only_line_is_one_gap_and_its_trades_are_asked_for() -> None:

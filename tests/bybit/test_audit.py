@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,14 +19,14 @@ from msgspec import structs
 import wld
 from tests.bybit import frames
 from wld.bybit import auditor
-from wld.bybit.audit import Account, Listed, Marks, compare, contents, holes, read_list
+from wld.bybit.audit import Account, Listed, Marks, compare, contents, doubtful, holes, in_order, usable
 from wld.bybit.auditor import Auditor
 from wld.bybit.backfill import Backfill
 from wld.bybit.backoff import RequestGate
 from wld.bybit.following import Hole
 from wld.bybit.mutes import PAUSE_NS, Mutes
 from wld.bybit.protocol import BybitProtocol
-from wld.bybit.rest import BybitRest
+from wld.bybit.rest import PIECE, TRADES_LIMIT, BybitRest, to_trade
 from wld.bybit.trade_ids import REMEMBERED, OlderIds
 from wld.clock import ReceiveClock
 
@@ -45,6 +46,10 @@ def item(number: int, time_ms: int | None = None, **changes: Any) -> dict[str, A
 
 def names(trades: Any) -> list[str]:
     return [trade.trade_id for trade in trades]
+
+
+def read_list(items: Iterable[Any], symbol: str, latest: int) -> list[Listed]:
+    return in_order(usable(item, symbol, latest) for item in items)
 
 
 def listed(*items: dict[str, Any]) -> list[Listed]:
@@ -193,6 +198,76 @@ def test_a_list_that_does_not_reach_back_leaves_open_how_much_is_missing() -> No
     assert (hole.before, hole.after) == (None, page[1])
 
 
+@pytest.mark.parametrize(
+    ("page", "is_full", "unlisted"),
+    [
+        ([item(2), item(3), item(4)], True, None),
+        ([item(7), item(8)], True, (1_003 * MS - 1, 1_007 * MS)),
+        ([item(7), item(8)], False, (1_003 * MS - 1, 1_007 * MS)),  # a trade that it should have is gone from the list
+        ([], False, None),
+    ],
+)
+def test_a_list_that_does_not_reach_back_says_of_which_stretch_nothing_is_proven(
+    page: list[dict[str, Any]], is_full: bool, unlisted: tuple[int, int] | None
+) -> None:
+    account = Account()
+    known = {trade["execId"] for trade in page} | {"t1", "t2", "t3"}
+    first = compare(listed(item(1), item(2), item(3)), known, account, forgotten=-1, young=NEVER, now=None)
+    account.settled, account.is_anchored = first.settled, first.is_anchored
+    found = compare(listed(*page), known, account, forgotten=-1, young=NEVER, now=None, is_full=is_full)
+    assert (found.suspects, found.unlisted) == ([], unlisted)
+
+
+def test_a_short_list_is_all_there_is_of_a_symbol_that_was_never_traded_before() -> None:
+    account = Account()
+    account.settled = 1_002 * MS  # the venue's time when nothing was listed
+    found = compare(listed(item(7)), {"t7"}, account, forgotten=-1, young=NEVER, now=None)
+    assert found.unlisted is None
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+ODD: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({"execId": "x4"}, True),
+    ({"execId": uuid(4).upper().replace("8000", "800G")}, True),
+    ({"price": "2.2"}, False),
+    ({"price": "2.3"}, True),
+    ({"price": "0.9"}, True),
+    ({"seq": "9"}, False),  # within a second sequences and times may be in another order
+    ({"seq": "0", "time": "3_000"}, False),
+    ({"seq": "2", "time": "5000"}, True),
+    ({"seq": "11", "time": "5000"}, True),
+    ({"seq": "", "time": "5000"}, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_odd"), ODD)
+def test_a_listed_trade_that_can_be_none_of_the_symbol_is_found_out(changes: dict[str, Any], is_odd: bool) -> None:
+    account = Account()
+    account.settled = 0
+    times = {3: 3_000, 4: 3_001, 5: 7_000}
+    page = [
+        item(n, times.get(n, n), **{"execId": uuid(n), "seq": str(2 * n), **(changes if n == 4 else {})})
+        for n in range(1, 6)
+    ]
+    found = compare(listed(*page), {uuid(n) for n in (1, 2, 3, 5)}, account, forgotten=-1, young=NEVER, now=None)
+    suspects = [trade for t in found.suspects if (trade := to_trade(t.item, "WLDUSDT", 0))]
+    assert len(doubtful(found, suspects, lambda t: to_trade(t.item, "WLDUSDT", 0))) == is_odd
+
+
+def test_where_a_symbol_is_listed_anew_lower_sequences_prove_nothing() -> None:
+    account = Account()
+    account.settled = 0
+    page = listed(item(1, 1_000, seq="900"), item(2, 5_000, seq="1"), item(3, 9_000, seq="2"))
+    found = compare(page, {"t1", "t3"}, account, forgotten=-1, young=NEVER, now=None)
+    (suspect,) = (to_trade(t.item, "WLDUSDT", 0) for t in found.suspects)
+    assert suspect is not None
+    assert doubtful(found, [suspect], lambda t: to_trade(t.item, "WLDUSDT", 0)) == []
+
+
 # -- what it leans on
 
 
@@ -263,6 +338,7 @@ class Feed:
         self.answers = True
         self.probed = 0
         self.unsettled = False
+        self.count = 2
         self.published: list[wld.Event] = []
 
     def trade_topics(self) -> list[str]:
@@ -278,8 +354,11 @@ class Feed:
     def answered(self) -> int:
         return self.probed if self.answers else 0
 
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        return trade_id in self.known
+    def known_trades(self, topic: str, trade_ids: Sequence[str]) -> set[str]:
+        return set(trade_ids) & self.known
+
+    def trades_so_far(self, topic: str) -> int:
+        return self.count
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         self.known.add(trade_id)
@@ -489,6 +568,83 @@ def test_what_was_published_shows_the_same_trades_in_rows_and_columns(count: int
     one_by_one = [event for message in messages for event in BybitProtocol([TOPIC]).receive(message, 5)]
     assert dict(contents(events)) == dict(contents(one_by_one))
     assert len(dict(contents(events))) == count
+
+
+async def test_trades_beyond_what_rest_lists_are_told_as_not_proven(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = Feed(ReceiveClock())
+    feed.known |= {f"t{n}" for n in range(3_000)}
+    pages = [page(*(item(n) for n in range(end - TRADES_LIMIT, end))) for end in (1_002, 1_500, 2_900)]
+    out, audits = await run(Venue(pages[0], *[pages[1]] * 2, pages[2]), 300, feed=feed)
+    assert out == []
+    assert audits.figures()["audit_unlisted"] == 1
+    assert (
+        "REST lists only the latest trades of those since the last audit: nothing proves 0.4 s of them" in caplog.text
+    )
+
+
+async def test_a_made_up_trade_among_real_ones_is_left_out_and_told(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    mixed = page(item(1), item(2), item(3), item(33, 1_003, price="20"), item(4, 9_000))
+    feed = Feed(ReceiveClock())
+    feed.known.add("t4")
+    out, audits = await run(Venue(mixed), 150, feed=feed)
+    assert [event.trade_id for event in out if isinstance(event, wld.Trade)] == ["t3"]
+    assert audits.figures()["audit_doubtful"] == 1
+    assert "REST lists 1 trades that by id, price or sequence can be none of it: left out, as t33" in caplog.text
+
+
+async def test_the_loop_turns_while_a_full_list_is_read(autojump_clock: trio.testing.MockClock) -> None:
+    turns = [0]
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns[0] += 1
+
+    rest = BybitRest(Venue(page(*(item(n) for n in range(TRADES_LIMIT)))).client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await trio.lowlevel.checkpoint()
+        turns[0] = 0
+        assert len((await rest.recent_trades("WLDUSDT", 0)).trades) == TRADES_LIMIT
+        assert turns[0] >= 2 * TRADES_LIMIT // PIECE  # decoded, then read
+        nursery.cancel_scope.cancel()
+
+
+class Busy(Feed):
+    """Symbols of which so many trades come each second."""
+
+    def __init__(self, *rates: int) -> None:
+        super().__init__(ReceiveClock())
+        self.rates = rates
+
+    def trade_topics(self) -> list[str]:
+        return [f"publicTrade.S{n}USDT" for n in range(len(self.rates))]
+
+    def trades_so_far(self, topic: str) -> int:
+        return int(self.rates[int(topic[13:-4])] * trio.current_time())
+
+
+async def test_a_symbol_that_trades_more_than_rest_lists_in_a_minute_is_audited_sooner(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    venue = Venue(page())
+    await run(venue, 300, feed=Busy(0, 0, 100))
+    asked = [a for a in venue.asked if a > 60]
+    assert len(asked) >= 240 // (auditor.EARLY // 100 + 2)
+    assert max(b - a for a, b in itertools.pairwise(asked)) <= 6
+
+
+async def test_busy_symbols_are_within_the_venues_limits_and_leave_none_out(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    venue = Venue(page())
+    await run(venue, 130, feed=Busy(*[300] * 40, *[0] * 460))
+    assert max(sum(a <= b < a + 5 for b in venue.asked) for a in venue.asked) <= 5 * auditor.AT_ONCE + 1
+    assert 5 * auditor.AT_ONCE < 100
 
 
 async def test_many_symbols_are_spread_evenly(autojump_clock: trio.testing.MockClock) -> None:

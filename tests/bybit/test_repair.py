@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,21 +42,28 @@ def names(trades: list[Trade]) -> list[str]:
 
 def test_what_lies_between_the_last_known_trade_and_the_first_after_is_missed() -> None:
     known = {"t1", "t2", "t6", "t7"}
-    found = missed_trades(newest_first(*range(1, 8)), ("t2", 1_002), 0, known.__contains__)
+    found = missed_trades(newest_first(*range(1, 8)), ("t2", 1_002), 0, known)
     assert names(found.trades) == ["t3", "t4", "t5"]
     assert found.reaches_back
 
 
 def test_trades_that_the_stream_has_yet_to_bring_are_left_to_it() -> None:
     known = {"t2", "t6"}
-    found = missed_trades(newest_first(*range(1, 9)), ("t2", 1_002), 0, known.__contains__)
+    found = missed_trades(newest_first(*range(1, 9)), ("t2", 1_002), 0, known)
     assert names(found.trades) == ["t3", "t4", "t5"]
 
 
 def test_a_reply_that_does_not_reach_back_says_so() -> None:
-    found = missed_trades(newest_first(*range(5, 9)), ("t2", 1_002), 0, {"t8"}.__contains__, limit=4)
+    found = missed_trades(newest_first(*range(5, 9)), ("t2", 1_002), 0, {"t8"}, limit=4)
     assert names(found.trades) == ["t5", "t6", "t7"]
     assert not found.reaches_back
+
+
+def test_a_list_out_of_order_and_twice_gives_the_same() -> None:
+    known, reply = {"t1", "t2", "t6"}, newest_first(*range(1, 7))
+    found = missed_trades([*reversed(reply), *reply], ("t2", 1_002), 0, known)
+    assert names(found.trades) == ["t3", "t4", "t5"]
+    assert found.reaches_back
 
 
 def at(time: int, *names: str) -> list[Trade]:
@@ -78,19 +86,19 @@ def at(time: int, *names: str) -> list[Trade]:
 def test_a_short_list_is_whole_only_where_it_reaches_the_last_known_trade(
     reply: list[Trade], missed: list[str], is_whole: bool
 ) -> None:
-    found = missed_trades(reply, ("last", 5), 0, set[str]().__contains__)
+    found = missed_trades(reply, ("last", 5), 0, set())
     assert (names(found.trades), found.reaches_back) == (missed, is_whole)
 
 
 @pytest.mark.parametrize("reply", [[], at(9, "x"), at(9, "x") + at(2, "w")])
 def test_where_no_trade_was_ever_seen_there_is_nothing_to_prove(reply: list[Trade]) -> None:
-    found = missed_trades(reply, None, 5, set[str]().__contains__)
+    found = missed_trades(reply, None, 5, set())
     assert names(found.trades) == (["x"] if reply else [])
     assert found.reaches_back
 
 
 def test_without_a_known_trade_the_start_of_the_recording_is_the_bound() -> None:
-    found = missed_trades(newest_first(1, 2, 3, 4), None, 1_003, set[str]().__contains__, limit=4)
+    found = missed_trades(newest_first(1, 2, 3, 4), None, 1_003, set(), limit=4)
     assert names(found.trades) == ["t3", "t4"]
     assert found.reaches_back
 
@@ -103,7 +111,7 @@ def test_whatever_is_missed_comes_back_in_order_once_or_is_said_to_be_incomplete
     total = before + missing + after
     known = {f"t{n}" for n in range(total) if not before <= n < before + missing}
     reply = newest_first(*range(total))[:limit]
-    found = missed_trades(reply, (f"t{before - 1}", 1_000 + before - 1), 0, known.__contains__, limit)
+    found = missed_trades(reply, (f"t{before - 1}", 1_000 + before - 1), 0, known, limit)
     wanted = [f"t{n}" for n in range(before, before + missing)]
     assert names(found.trades) == wanted[max(0, len(wanted) - max(0, limit - after)) :] or not found.trades
     if found.reaches_back:
@@ -191,8 +199,8 @@ async def test_a_symbol_that_cannot_be_fetched_leaves_the_others_repaired_and_th
     class Memory:
         known = {"t1"}
 
-        def knows_trade(self, topic: str, trade_id: str) -> bool:
-            return trade_id in self.known
+        def known_trades(self, topic: str, trade_ids: Sequence[str]) -> set[str]:
+            return set(trade_ids) & self.known
 
         def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
             self.known = self.known | {trade_id}

@@ -84,7 +84,7 @@ def test_a_backfilled_trade_is_known_though_the_stream_is_behind_it() -> None:
         market.add_trade("publicTrade.WLDUSDT", name, (2_000 + n) * MS)
     for n, name in enumerate(backfilled):
         assert trades(market, [name], 2_000 + n) == []
-    assert market.knows_trade("publicTrade.WLDUSDT", backfilled[-1])
+    assert market.known_trades("publicTrade.WLDUSDT", [*backfilled[-1:], "x"]) == {backfilled[-1]}
 
 
 def test_what_is_remembered_takes_the_same_before_the_first_trade_and_after_thousands() -> None:

@@ -345,10 +345,10 @@ class Arbiter(Losses):
         taken, self._notes = self._notes, []
         return taken
 
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        """Whether a trade went out, as far as is remembered."""
+    def known_trades(self, topic: str, trade_ids: Sequence[str]) -> set[str]:
+        """Which of these trades went out, as far as is remembered."""
         state = self._topics.get(topic) or self._removed.get(topic)
-        return state is not None and (trade_id in state.log.places or trade_id in state.extra)
+        return {i for i in trade_ids if i in state.log.places or i in state.extra} if state else set()
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the lines."""
@@ -367,6 +367,11 @@ class Arbiter(Losses):
         """When something last went out on a topic, ns."""
         state = self._topics.get(topic)
         return state.last_time if state else None
+
+    def trades_so_far(self, topic: str) -> int:
+        """How many trades went out on a topic."""
+        state = self._topics.get(topic)
+        return state.log.end + 1 if state else 0
 
     def received(self, topic: str, trade_id: str) -> int | None:
         """When a trade went out, ns; None: it is not among the latest, or came late."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -21,30 +21,33 @@ from wld.bybit.audit import (
     Account,
     Comparison,
     Content,
-    Listed,
     Marks,
     compare,
     contents,
     differing,
+    doubtful,
     holes,
-    read_list,
+    in_order,
+    usable,
 )  # fmt: skip
 from wld.bybit.backfill import Backfill, TradeMemory
 from wld.bybit.backoff import Backoff
 from wld.bybit.complaints import Complaints
 from wld.bybit.following import Hole
-from wld.bybit.rest import TRADES_LIMIT, BybitRest, TradeList, to_trade
+from wld.bybit.rest import TRADES_LIMIT, BybitRest, TradeList, in_pieces, to_trade
 from wld.bybit.topics import LastTrade
 from wld.errors import RetryableSourceError
-from wld.events import Event, Gap, GapReason
+from wld.events import Event, Gap, GapReason, Trade
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 SPACING_S = 1.0
 """Seconds between two regular requests at least: a hundredth of what the venue allows."""
-AT_ONCE = 4
-"""Audits under way at most."""
+AT_ONCE = 8
+"""Audits under way at most, of which each waits a second before it asks: a fifteenth of what the venue allows."""
+EARLY = 400
+"""So many trades of a topic are not left to its turn: the venue lists 1,000, and until they are compared more will come."""
 SIGN_WAIT_S = 4.0
 """After a loss was seen: what was lost is no longer young by then."""
 SIGN_AGAIN_S = 30.0
@@ -58,9 +61,7 @@ PROOF_S = 20.0
 PROBE_S, POLL_S = 2.0, 0.1
 """It is pinged so often, and looked at."""
 FEWEST = 100
-"""Trades asked for at least; more than twice as many as were due the last time."""
-PIECE = 64
-"""Trades looked up in one turn of the loop."""
+"""Trades asked for at least, and more than twice as many as went out since the last time."""
 NEAR_NS = 60_000_000_000
 """A venue's time further from ours than this is not taken for its clock."""
 
@@ -74,6 +75,10 @@ class Memory(TradeMemory, Protocol):
 
     def last_time(self, topic: str) -> int | None:
         """When something last came on a topic, ns."""
+        ...
+
+    def trades_so_far(self, topic: str) -> int:
+        """How many trades went out on a topic."""
         ...
 
     def received(self, topic: str, trade_id: str) -> int | None:
@@ -115,7 +120,7 @@ class Feed(Protocol):
 
 
 class Auditor:
-    """Audits each topic of trades in its turn, and soon after a loss that was seen."""
+    """Audits each topic of trades in its turn, and soon: after a loss that was seen, and after `EARLY` trades."""
 
     def __init__(
         self,
@@ -133,6 +138,7 @@ class Auditor:
         self._marks: dict[str, Marks] = {}
         self._signs: dict[str, tuple[float, Feed]] = {}
         self._signed: dict[str, float] = {}
+        self._early: dict[str, Feed] = {}
         self._round: deque[tuple[Feed, str]] = deque()
         self._step_s = interval_s
         self._next = 0.0
@@ -145,6 +151,10 @@ class Auditor:
         """Trades that no line brought, so far."""
         self.differing = 0
         """Trades that REST lists otherwise than the stream brought them."""
+        self.unlisted = 0
+        """Stretches of trades that nothing proves: REST lists them no more."""
+        self.doubtful = 0
+        """Trades that REST lists and that can be none of the symbol: left out."""
 
     def note(self, hole: Hole) -> None:
         """A Gap speaks of trades: it is repaired by itself, and the audit begins anew behind it."""
@@ -164,7 +174,12 @@ class Auditor:
         ends = [self._account(topic).audited_at for topic in topics]
         known = [end for end in ends if end is not None]
         age = {"audit_age": int(trio.current_time() - min(known))} if known and len(known) == len(ends) else {}
-        trouble = {"audit_missed": self.missed, "audit_differs": self.differing}
+        trouble = {
+            "audit_missed": self.missed,
+            "audit_differs": self.differing,
+            "audit_unlisted": self.unlisted,
+            "audit_doubtful": self.doubtful,
+        }
         return {**age, **{name: count for name, count in trouble.items() if count}}
 
     def _account(self, topic: str) -> Account:
@@ -179,7 +194,7 @@ class Auditor:
             self._next = trio.current_time() + self._begin_round()
             while True:
                 self._look_at_times()
-                if (found := self._find_due(trio.current_time())) is not None:
+                while (found := self._find_due(trio.current_time())) is not None:
                     feed, topic = found
                     self._busy.add(topic)
                     nursery.start_soon(self._audit, rest, feed, topic)
@@ -200,6 +215,10 @@ class Auditor:
                 del self._signs[topic]
                 self._signed[topic] = now
                 return feed, topic
+        for topic, feed in self._early.items():
+            if topic not in self._busy:
+                del self._early[topic]
+                return feed, topic
         if now < self._next:
             return None
         if not self._round:
@@ -212,9 +231,15 @@ class Auditor:
         return None
 
     def _look_at_times(self) -> None:
+        waiting: list[tuple[int, str, Feed]] = []
         for feed in self._feeds():
             for topic in feed.trade_topics():
                 self._look_at_time(feed.memory, topic)
+                count = feed.memory.trades_so_far(topic) - self._account(topic).counted
+                if count >= EARLY:
+                    waiting.append((count, topic, feed))
+        waiting.sort(key=lambda one: -one[0])
+        self._early = {topic: feed for _, topic, feed in waiting}
 
     def _look_at_time(self, memory: Memory, topic: str) -> None:
         last, time = memory.last_trade(topic), memory.last_time(topic)
@@ -243,29 +268,45 @@ class Auditor:
         before, asked_holes = memory.last_trade(topic), account.holes
         if before is None and memory.last_time(topic) is not None:
             return  # trades without ids: nothing can be said of them
-        limit = TRADES_LIMIT if account.settled is None else min(TRADES_LIMIT, FEWEST + 2 * account.due)
+        count = memory.trades_so_far(topic)
+        new, account.counted = max(0, count - account.counted), count
+        limit = TRADES_LIMIT if account.settled is None else min(TRADES_LIMIT, FEWEST + 2 * new)
         with feed.keep() as kept:
             await trio.sleep(KEEP_S)
             comparison = await self._compare(rest, memory, topic, before, limit)
-            if comparison is not None and comparison.due and comparison.last is None and limit < TRADES_LIMIT:
+            if comparison is not None and comparison.unlisted is not None and limit < TRADES_LIMIT:
                 comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
             if comparison is not None:
                 await self._look_for_differences(topic, comparison, list(kept))
         if comparison is None:
             return
+        symbol = topic.rpartition(".")[2]
+        read = await in_pieces(lambda suspect: to_trade(suspect.item, symbol, 0), comparison.suspects)
+        trades = {trade.trade_id: trade for trade in read if trade is not None}
         if comparison.suspects and not await self._is_proven(feed):
             return
         if account.holes != asked_holes or memory.is_unsettled(topic):
             return
         forgotten = memory.forgotten(topic)
+        known = memory.known_trades(topic, [trade.trade_id for trade in comparison.suspects])
         missing = {
             trade.trade_id
             for trade in comparison.suspects
-            if trade.event_time > forgotten and not memory.knows_trade(topic, trade.trade_id)
+            if trade.event_time > forgotten and trade.trade_id not in known
         }
+        missing -= self._look_for_doubtful(topic, comparison, [trades[i] for i in missing if i in trades])
+        if comparison.unlisted is not None:
+            self.unlisted += 1
+            first, last = comparison.unlisted
+            self._complaints.tell(
+                "unlisted",
+                f"{topic}: REST lists only the latest trades of those since the last audit:"
+                f" nothing proves {(last - first) / 1e9:.1f} s of them",
+            )
         if missing:
-            self._tell(memory, topic, comparison, missing)
-        account.settled, account.due, account.audited_at = comparison.settled, len(comparison.due), trio.current_time()
+            self._tell(memory, topic, comparison, missing, trades)
+        account.settled, account.is_anchored = comparison.settled, comparison.is_anchored
+        account.audited_at = trio.current_time()
 
     async def _compare(
         self, rest: BybitRest, memory: Memory, topic: str, before: LastTrade | None, limit: int
@@ -275,14 +316,15 @@ class Auditor:
         answer: TradeList = await rest.listed_trades(symbol, limit)
         now = self._backfill.clock.now()
         venue_now = answer.time if answer.time is not None and abs(answer.time - now) <= NEAR_NS else None
-        listed = read_list(answer.items, symbol, max(now, before[1] if before else 0) + NEAR_NS)
+        latest = max(now, before[1] if before else 0) + NEAR_NS
+        listed = in_order(await in_pieces(lambda item: usable(item, symbol, latest), answer.items))
         is_within = before is not None and listed and listed[0].event_time < before[1] < listed[-1].event_time
         if before is not None and is_within and all(trade.trade_id != before[0] for trade in listed):
             self._complaints.tell(
                 "lies", f"{topic}: REST does not list trade {before[0]}, which the stream brought; no audit"
             )
             return None
-        known = await self._known(memory, topic, listed)
+        known = memory.known_trades(topic, [trade.trade_id for trade in listed])
         young = (venue_now or (listed[-1].event_time if listed else now)) - YOUNG_NS
         return compare(
             listed,
@@ -291,6 +333,7 @@ class Auditor:
             forgotten=memory.forgotten(topic),
             young=young,
             now=None if venue_now is None else max(venue_now, now),
+            is_full=len(answer.items) >= limit,
         )
 
     async def _look_for_differences(self, topic: str, comparison: Comparison, kept: Sequence[Iterable[Event]]) -> None:
@@ -300,7 +343,7 @@ class Auditor:
         for events in kept:
             came.update((trade_id, content) for trade_id, content in contents(events) if trade_id in by_id)
             await trio.lowlevel.checkpoint()
-        read = [to_trade(by_id[trade_id].item, symbol, 0) for trade_id in came]
+        read = await in_pieces(lambda trade_id: to_trade(by_id[trade_id].item, symbol, 0), list(came))
         wrong = differing([trade for trade in read if trade is not None], came)
         if wrong:
             self.differing += len(wrong)
@@ -309,14 +352,16 @@ class Auditor:
                 f"{topic}: REST lists trade {wrong[0]} with another price, size or side than the stream brought",
             )
 
-    async def _known(self, memory: Memory, topic: str, listed: Sequence[Listed]) -> set[str]:
-        """Which of them went out; looked up in pieces, so that no message waits for it."""
-        known: set[str] = set()
-        for start in range(0, len(listed), PIECE):
-            ids = [trade.trade_id for trade in listed[start : start + PIECE]]
-            known.update(i for i in ids if memory.knows_trade(topic, i))
-            await trio.lowlevel.checkpoint()
-        return known
+    def _look_for_doubtful(self, topic: str, comparison: Comparison, missing: Sequence[Trade]) -> set[str]:
+        symbol = topic.rpartition(".")[2]
+        found = doubtful(comparison, missing, lambda listed: to_trade(listed.item, symbol, 0))
+        if found:
+            self.doubtful += len(found)
+            self._complaints.tell(
+                "doubtful",
+                f"{topic}: REST lists {len(found)} trades that by id, price or sequence can be none of it: left out, as {found[0]}",
+            )
+        return set(found)
 
     async def _is_proven(self, feed: Feed) -> bool:
         """Wait until every open line has brought all that the venue had sent by now."""
@@ -334,14 +379,15 @@ class Auditor:
         )
         return False
 
-    def _tell(self, memory: Memory, topic: str, comparison: Comparison, missing: set[str]) -> None:
+    def _tell(
+        self, memory: Memory, topic: str, comparison: Comparison, missing: set[str], read: Mapping[str, Trade]
+    ) -> None:
         symbol, now, account = topic.rpartition(".")[2], self._backfill.clock.now(), self._account(topic)
         self._look_at_time(memory, topic)
         marks = self._marks.get(topic) or Marks()
         events: list[Event] = []
         for hole in holes(comparison, missing):
-            read = [to_trade(trade.item, symbol, now) for trade in hole.trades]
-            trades = [trade for trade in read if trade is not None]
+            trades = [read[trade.trade_id] for trade in hole.trades if trade.trade_id in read]
             first, last = marks.before(account.settled or 0), now
             if hole.before is not None:
                 first = memory.received(topic, hole.before.trade_id) or marks.before(hole.before.event_time)

@@ -6,7 +6,7 @@ Does not own which trades are missing (`wld.bybit.repair`, `wld.bybit.audit`), n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -21,8 +21,8 @@ from wld.events import Event, Gap, Repair, Trade
 class TradeMemory(Protocol):
     """What a stream knows of the trades that went out."""
 
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        """Whether the trade went out on the topic, as far as is remembered."""
+    def known_trades(self, topic: str, trade_ids: Sequence[str]) -> set[str]:
+        """Which of these trades went out on the topic, as far as is remembered."""
         ...
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:

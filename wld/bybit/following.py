@@ -6,7 +6,7 @@ Does not own what comes of them (`wld.bybit.decoder`), nor why a topic is asked 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -157,10 +157,10 @@ class Following:
             if state.prefix == "publicTrade" and symbol in (None, state.symbol)
         }
 
-    def knows_trade(self, topic: str, trade_id: str) -> bool:
-        """Whether a trade went out, as far as is remembered."""
+    def known_trades(self, topic: str, trade_ids: Sequence[str]) -> set[str]:
+        """Which of these trades went out, as far as is remembered."""
         state = self.topics.get(topic) or self._forgotten.get(topic)
-        return state is not None and (trade_id in state.recent or trade_id in state.older)
+        return state.older.known(trade_ids) | (state.recent.keys() & set(trade_ids)) if state else set()
 
     def add_trade(self, topic: str, trade_id: str, event_time: int) -> None:
         """Let a trade pass for known, should it still come over the stream."""
@@ -175,6 +175,11 @@ class Following:
         """The trade that came last."""
         state = self.topics.get(topic)
         return state.last_trade if state else None
+
+    def trades_so_far(self, topic: str) -> int:
+        """How many trades went out on a topic."""
+        state = self.topics.get(topic)
+        return state.older.taken + len(state.recent) if state else 0
 
     def received(self, topic: str, trade_id: str) -> int | None:
         """When a trade came, ns; None: it is not among the latest."""

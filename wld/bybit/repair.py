@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import trio
@@ -44,12 +44,14 @@ def missed_trades(
     reply: Sequence[Trade],
     last: LastTrade | None,
     since: int,
-    is_known: Callable[[str], bool],
+    known: Collection[str],
     limit: int = TRADES_LIMIT,
 ) -> Found:
-    """The trades of a hole in the venue's list (newest first). Pure.
+    """The trades of a hole in the venue's list, each once. Pure.
 
-    `last` is the newest trade known before the hole. That nothing is missing between it and the list is proven by
+    The venue lists the newest first; those of one millisecond stay in its order, all else is put in order by time.
+
+    `known` holds the ids of those that went out. `last` is the newest trade known before the hole. That nothing is missing between it and the list is proven by
     the list alone: the trade is in it, or one of an earlier millisecond is. Of the same millisecond is not enough, nor
     that the list is short: the venue may have cut it, or begun it anew.
 
@@ -58,10 +60,10 @@ def missed_trades(
 
     Trades newer than the first known one are left to the stream, which brings them.
     """
-    missed: list[Trade] = []
+    missed: dict[str, Trade] = {}
     is_behind = False
     reaches_back = last is None and len(reply) < limit
-    for trade in reply:
+    for trade in sorted(reply, key=lambda trade: -trade.event_time):
         if last is not None:
             if trade.trade_id == last[0] or trade.event_time < last[1]:
                 reaches_back = True
@@ -69,14 +71,13 @@ def missed_trades(
         elif trade.event_time < since:
             reaches_back = True
             break
-        if is_known(trade.trade_id):
+        if trade.trade_id in known:
             if not is_behind:
                 missed.clear()  # newer than what the stream has shown since: still on its way
             is_behind = True
         else:
-            missed.append(trade)
-    missed.reverse()
-    return Found(missed, reaches_back)
+            missed.setdefault(trade.trade_id, trade)
+    return Found(list(missed.values())[::-1], reaches_back)
 
 
 class Repairer:
@@ -119,12 +120,8 @@ class Repairer:
             if reply is None:
                 is_whole = False  # the other symbols' trades are worth having all the same
                 continue
-            found = missed_trades(
-                reply.trades,
-                last,
-                self._since,
-                lambda i, topic=topic: memory.knows_trade(topic, i),  # type: ignore[misc]
-            )
+            known = memory.known_trades(topic, [trade.trade_id for trade in reply.trades])
+            found = missed_trades(reply.trades, last, self._since, known)
             self._backfill.publish(self._backfill.take(memory, topic, found.trades))
             recovered += len(found.trades)
             if reply.unreadable or not found.reaches_back:

@@ -1,12 +1,15 @@
-"""Owns the venue's public REST: instruments, margin tiers, time, recent trades. Never delays the socket."""
+"""Owns the venue's public REST: instruments, margin tiers, time, recent trades.
+
+The event loop turns while a list is read, entry by entry, so that no message waits for the thousand of a page.
+"""
 
 from __future__ import annotations
 
 import importlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 import trio
@@ -26,7 +29,22 @@ MAX_BODY = 32 * 1024 * 1024
 _MAX_PAGES = 100
 TRADES_LIMIT = 1_000
 """The most that recent-trade gives."""
+PIECE = 64
+"""Entries read in one turn of the loop: 0.15 ms of trades (2.4 us each)."""
 _CATEGORY = "linear"
+_Given = TypeVar("_Given")
+_Read = TypeVar("_Read")
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+async def in_pieces(read: Callable[[_Given], _Read], entries: Sequence[_Given]) -> list[_Read]:
+    """Each entry read; the loop turns now and then."""
+    out: list[_Read] = []
+    for start in range(0, len(entries), PIECE):
+        out += map(read, entries[start : start + PIECE])
+        await trio.lowlevel.checkpoint()
+    return out
 
 
 class RecentTrades(NamedTuple):
@@ -67,8 +85,8 @@ class BybitRest:
         gate.spend(trio.current_time() + wait)  # taken at once, so that the next caller waits for its own turn
         await trio.sleep(wait)
 
-    async def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
-        """The `result` of a GET; HTTP 200 with a retCode other than 0 is an error too."""
+    async def get(self, path: str, **parameters: str | int) -> dict[str, msgspec.Raw]:
+        """The fields of a GET's `result`, and `_time`; HTTP 200 with a retCode other than 0 is an error too."""
         import httpx  # loaded by whoever made the client
 
         where = f"GET {self._client.base_url.copy_with(path=path)}"
@@ -87,13 +105,11 @@ class BybitRest:
             if response.status_code != 200:
                 hint = " (rate limit or region: wait ten minutes)" if response.status_code == 403 else ""
                 raise RetryableSourceError(f"{where}: HTTP {response.status_code}{hint}")
-            answer = msgspec.json.decode(body)
-            if answer["retCode"] != 0:
-                raise RetryableSourceError(f"{where}: retCode {answer['retCode']}: {answer.get('retMsg')}")
-            result = answer["result"]
-            if not isinstance(result, dict):
-                raise RetryableSourceError(f"{where}: result is not an object")
-            return {**result, "_time": answer.get("time")}
+            answer = _object.decode(body)
+            if (code := msgspec.json.decode(answer["retCode"])) != 0:
+                message = msgspec.json.decode(answer.get("retMsg", b"null"))
+                raise RetryableSourceError(f"{where}: retCode {code}: {message}")
+            return {**_object.decode(answer["result"]), "_time": answer.get("time", msgspec.Raw(b"null"))}
         except httpx.HTTPError as error:
             raise RetryableSourceError(
                 f"{where}: {type(error).__name__} {str(error) or error.__cause__ or ''}".rstrip()
@@ -106,38 +122,40 @@ class BybitRest:
         cursor = ""
         for _ in range(_MAX_PAGES):
             page = await self.get(path, **parameters, **({"cursor": cursor} if cursor else {}))
-            listed = page.get("list", [])
-            if not isinstance(listed, list):
-                raise RetryableSourceError(f"GET {path}: no list")
+            listed = await self._entries(path, page.get("list", msgspec.Raw(b"[]")))
             items += [item for item in listed if isinstance(item, dict) and isinstance(item.get("symbol"), str)]
-            following = page.get("nextPageCursor")
+            following = msgspec.json.decode(page.get("nextPageCursor", b"null"))
             if not isinstance(following, str) or not following or following == cursor:
                 break
             cursor = following
         return items
 
+    async def _entries(self, path: str, listed: msgspec.Raw) -> list[Any]:
+        try:
+            return await in_pieces(msgspec.json.decode, _rows.decode(listed))
+        except (ValueError, RecursionError):
+            raise RetryableSourceError(f"GET {path}: no list") from None
+
     async def server_time(self) -> int:
         """The venue's clock, ns since the Unix epoch."""
         result = await self.get("/v5/market/time")
         try:
-            return int(result["timeNano"])
+            return int(msgspec.json.decode(result["timeNano"]))
         except (KeyError, ValueError, TypeError):
             raise RetryableSourceError("GET /v5/market/time: no timeNano") from None
 
     async def recent_trades(self, symbol: str, receive_time: int) -> RecentTrades:
         """The last trades of a symbol, at most `TRADES_LIMIT`."""
         listed = (await self.listed_trades(symbol)).items
-        read = (to_trade(item, symbol, receive_time) for item in listed if isinstance(item, dict))
-        trades = [trade for trade in read if trade is not None]
+        trades = [trade for trade in await in_pieces(lambda i: to_trade(i, symbol, receive_time), listed) if trade]
         return RecentTrades(trades, len(listed) - len(trades))
 
     async def listed_trades(self, symbol: str, limit: int = TRADES_LIMIT) -> TradeList:
         """The last trades of a symbol as the venue lists them, at most `limit`."""
-        result = await self.get("/v5/market/recent-trade", category=_CATEGORY, symbol=symbol, limit=limit)
-        items = result.get("list")
-        if not isinstance(items, list):
-            raise RetryableSourceError("GET /v5/market/recent-trade: no list")
-        time = result["_time"]
+        path = "/v5/market/recent-trade"
+        result = await self.get(path, category=_CATEGORY, symbol=symbol, limit=limit)
+        items = await self._entries(path, result.get("list", msgspec.Raw(b"null")))
+        time = msgspec.json.decode(result["_time"])
         return TradeList(items[:limit], ms_to_ns(time) if isinstance(time, int) and 0 < time < 1 << 43 else None)
 
     async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
@@ -158,15 +176,15 @@ class BybitRest:
                 wanted = set(symbols)
                 listed = [item for item in listed if item.get("symbol") in wanted]
         by_symbol: dict[str, list[MarginTier]] = {}
-        for item in tiers:
-            tier = to_margin_tier(item)
+        for item, tier in zip(tiers, await in_pieces(to_margin_tier, tiers), strict=True):
             if tier is not None:
                 by_symbol.setdefault(str(item.get("symbol")), []).append(tier)
-        return [
-            to_instrument(item, sorted(by_symbol.get(str(item.get("symbol")), []), key=lambda t: t.limit), receive_time)
-            for item in listed
-            if item.get("symbol")
-        ]
+
+        def read(item: dict[str, Any]) -> Instrument:
+            margin_tiers = sorted(by_symbol.get(str(item["symbol"]), []), key=lambda tier: tier.limit)
+            return to_instrument(item, margin_tiers, receive_time)
+
+        return await in_pieces(read, [item for item in listed if item.get("symbol")])
 
 
 def _fixed(value: Any) -> int | None:
@@ -192,8 +210,10 @@ def to_margin_tier(item: dict[str, Any]) -> MarginTier | None:
         return None
 
 
-def to_trade(item: dict[str, Any], symbol: str, receive_time: int) -> Trade | None:
+def to_trade(item: Any, symbol: str, receive_time: int) -> Trade | None:
     """One entry of recent-trade; None where it cannot be read. Its numbers come as text, seq too."""
+    if not isinstance(item, dict):
+        return None
     side = {"Buy": AggressorSide.BUY, "Sell": AggressorSide.SELL}.get(str(item.get("side")))
     time_ms, sequence = str(item.get("time") or ""), str(item.get("seq") or "")
     trade_id = item.get("execId")

@@ -8,7 +8,7 @@ that one comparison answers it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -61,6 +61,11 @@ class Hashes:
     def __contains__(self, name: Hashable) -> bool:
         return bool((self._hashes == hash(name)).any())
 
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Those of them that are here: a thousand at once, 0.3 us each."""
+        hashes = np.fromiter(map(hash, names), np.int64, len(names))
+        return {names[place] for place in np.flatnonzero(np.isin(hashes, self._hashes)).tolist()}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hashes) and bool((self._hashes == other._hashes).all())
 
@@ -70,7 +75,7 @@ class Hashes:
 class OlderIds(Hashes):
     """Ids of trades, the latest `REMEMBERED` of those handed over."""
 
-    __slots__ = ("_untils", "forgotten", "until")
+    __slots__ = ("_untils", "forgotten", "taken", "until")
 
     def __init__(self, size: int = REMEMBERED) -> None:
         super().__init__(size)
@@ -80,10 +85,13 @@ class OlderIds(Hashes):
         """No trade here is newer: event time, ns."""
         self.forgotten = -1
         """No trade that was here and is not any more is newer."""
+        self.taken = 0
+        """So many were handed over."""
 
     def hand_over(self, ids: Collection[str], until: int) -> None:
         """Remember ids of trades, oldest first, that are not newer than `until`."""
         self.until = max(self.until, until)
+        self.taken += len(ids)
         parts, end = self._untils, self._next + len(ids)
         if len(ids) > len(self._hashes):
             self.forgotten = self.until
