@@ -10,11 +10,6 @@ from wld.events import BookDelta, BookSnapshot, Level
 
 Ints = npt.NDArray[np.int64]
 
-_MANY = 250
-"""From so many levels on, finding the last word on each price first is cheaper than telling the book every one."""
-_SLOTS = 1 << 13
-"""Ticks: prices that lie further apart may meet in one slot; then the book is told every level."""
-
 
 class OrderBook:
     """A symbol's book at one depth; prices and sizes 1e-8.
@@ -67,17 +62,16 @@ class OrderBook:
         Raises:
             BookInvalid: as `apply`, for a hole before or within; the book is then invalid, and none of it is applied.
         """
-        ids = update_ids.tolist()
         if not self.is_valid:
-            raise BookInvalid(f"{self.symbol}: delta {ids[0]} before a snapshot")
-        if depth >= 50:
-            for expected, update_id in enumerate(ids, self.update_id + 1):
-                if update_id != expected:
-                    self.is_valid = False
-                    raise BookInvalid(f"{self.symbol}: expected update id {expected}, got {update_id}")
+            raise BookInvalid(f"{self.symbol}: delta {update_ids[0]} before a snapshot")
+        expected = np.arange(self.update_id + 1, self.update_id + 1 + len(update_ids))
+        if depth >= 50 and not np.array_equal(update_ids, expected):
+            at = int(np.flatnonzero(update_ids != expected)[0])
+            self.is_valid = False
+            raise BookInvalid(f"{self.symbol}: expected update id {expected[at]}, got {update_ids[at]}")
         _merge_run(self._bids, *bids)
         _merge_run(self._asks, *asks)
-        self.update_id = ids[-1]
+        self.update_id = int(update_ids[-1])
         self.sequence = sequence
         self.receive_time = receive_time
 
@@ -120,26 +114,8 @@ def _merge(side: dict[int, int], levels: tuple[Level, ...]) -> None:
 
 
 def _merge_run(side: dict[int, int], prices: Ints, sizes: Ints) -> None:
-    if len(prices) >= _MANY:
-        prices, sizes = _last_words(prices, sizes)
     told = dict(zip(prices.tolist(), sizes.tolist(), strict=True))
     side.update(told)
     for price, size in told.items():
         if not size:
             del side[price]
-
-
-def _last_words(prices: Ints, sizes: Ints) -> tuple[Ints, Ints]:
-    """The last size of each price, where the prices lie within `_SLOTS` ticks; else everything.
-
-    Whatever the tick is: without its factors of two it is odd, and the low bits of multiples of an odd number are those
-    of no other multiple of it within `_SLOTS`.
-    """
-    twos = int(np.bitwise_or.reduce(prices))
-    slots = (prices >> max(0, (twos & -twos).bit_length() - 1)) & (_SLOTS - 1)
-    last = np.full(_SLOTS, -1)
-    last[slots] = np.arange(len(slots))  # of several in one slot the last stays
-    if not np.array_equal(prices[last[slots]], prices):
-        return prices, sizes
-    places = last[last >= 0]
-    return prices[places], sizes[places]

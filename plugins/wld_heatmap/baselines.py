@@ -38,6 +38,8 @@ class Baselines:
         self._value = 0.0
         self._size = 0.0
         self._events: deque[tuple[int, int, int, float]] = deque()
+        self._struck: Floats = np.zeros((2, 0))
+        """Notional of `_events` by bin."""
         self._distance: Floats | None = None
         self._recency: Floats | None = None
         self._minute = -1
@@ -79,6 +81,7 @@ class Baselines:
             self._crossed_at[SHORT, : max(0, high - ledger.base + 1)] = self._volume
         for event in events:
             self._events.append((end, LONG if event.is_long else SHORT, event.bin, event.notional))
+            self._strike(*self._events[-1][1:])
         if events:
             self._recency = None
         if minute != self._minute:
@@ -87,8 +90,10 @@ class Baselines:
                 _, old_value, old_size = self._minutes.popleft()
                 self._value -= old_value
                 self._size -= old_size
-            while self._events and self._events[0][0] < end - HOUR_NS:
-                self._events.popleft()
+            if self._events and self._events[0][0] < end - HOUR_NS:
+                while self._events and self._events[0][0] < end - HOUR_NS:
+                    self._events.popleft()
+                self._strike_anew()
             self._distance = self._recency = None
 
     def _align(self, base: int, count: int) -> None:
@@ -100,7 +105,9 @@ class Baselines:
             self._predecessor = shifted(self._predecessor, base - self._base)
             self._crossed_at = shifted(self._crossed_at, base - self._base)
             self._distance = self._recency = None
-        self._base, self._count = base, count
+        if self._base != base:
+            self._base, self._count = base, count
+            self._strike_anew()
 
     def fields(self, model: HeatModel) -> dict[str, Floats]:
         """Every baseline's belief now; arrays are replaced, never changed, so they may be kept."""
@@ -131,13 +138,19 @@ class Baselines:
                 out[side, low:high] = row[low - start : high - start]
         return out
 
-    def _make_recency(self) -> Floats:
-        out = np.zeros((2, self._count))
+    def _strike(self, side: int, bin_: int, notional: float) -> None:
+        """Add a liquidation to the sums of the last hour by bin."""
         assert self._base is not None
+        if 0 <= bin_ - self._base < self._count:
+            self._struck[side, bin_ - self._base] += notional
+
+    def _strike_anew(self) -> None:
+        self._struck = np.zeros((2, self._count))
         for _, side, bin_, notional in self._events:
-            at = bin_ - self._base
-            if 0 <= at < self._count:
-                out[side, at] += notional
+            self._strike(side, bin_, notional)
+
+    def _make_recency(self) -> Floats:
+        out = self._struck.copy()
         for side in (LONG, SHORT):
             held = np.flatnonzero(out[side])
             if len(held):

@@ -214,6 +214,7 @@ def _restore(heatmap: HeatMap, packed: dict[str, Any]) -> str:
     baselines._uniform = np.ones((2, baselines._count))
     baselines._minutes = deque(tuple(item) for item in packed["minutes"])
     baselines._events = deque(tuple(item) for item in packed["events"])
+    baselines._strike_anew()
     for name, raw in packed["score"].items():
         column = getattr(scorer, name)
         del column[:]

@@ -242,49 +242,29 @@ class HeatModel:
         if step.high_price is None or price > step.high_price:
             step.high_price = price
 
-    def trade_columns(
-        self, step: Step, price: npt.NDArray[np.int64], size: npt.NDArray[np.int64], is_buy: npt.NDArray[np.bool_]
-    ) -> None:
-        """Count prints that are neither block trades nor backfilled, given as columns."""
-        keep = (price > 0) & (size > 0)
-        if not keep.all():
-            price, size, is_buy = price[keep], size[keep], is_buy[keep]
-        if not len(price):
-            return
-        self.bin_of(int(price[0]))
-        assert self.grid is not None
-        distinct, inverse = np.unique(price, return_inverse=True)
-        bins = np.array([self.bin_of(int(p)) for p in distinct], np.int64)[inverse]
-        tiers = np.zeros(len(price), np.int64)
-        if len(self.rules.tiers) > 1:
-            limits = np.array([limit for limit, *_ in self.rules.tiers[:-1]])
-            tiers = np.searchsorted(limits, price.astype(np.float64) * size / 1e16, side="left")
-        key = (bins * 64 + tiers) * 2 + is_buy
-        distinct, inverse = np.unique(key, return_inverse=True)
-        sums = np.zeros(len(distinct), np.int64)
-        np.add.at(sums, inverse, size)
-        for k, total in zip(distinct.tolist(), sums.tolist(), strict=True):
-            place = (bool(k & 1), (k >> 1) & 63, k >> 7)
-            step.flow[place] = step.flow.get(place, 0) + total
-        low, high = int(price.min()), int(price.max())
-        step.last_price = int(price[-1])
+    def trade_sums(self, step: Step, sums: list[list[int]], last_price: int) -> None:
+        """Count prints that are neither block trades nor backfilled, summed: (price, 2 * tier + taker buys?, size), by
+        rising price, none of it zero.
+        """
+        flow = step.flow
+        for price, kind, size in sums:
+            key = (kind & 1 != 0, kind >> 1, self.bin_of(price))
+            flow[key] = flow.get(key, 0) + size
+        low, high = sums[0][0], sums[-1][0]
+        step.last_price = last_price
         step.low_price = low if step.low_price is None else min(step.low_price, low)
         step.high_price = high if step.high_price is None else max(step.high_price, high)
 
-    @staticmethod
-    def mark_price(step: Step, price: int) -> None:
+    def mark_price(self, step: Step, price: int) -> None:
         """A mark price came."""
-        if price <= 0:
-            return
+        if price > 0:
+            self.mark_prices(step, price, price, price, price)
+
+    @staticmethod
+    def mark_prices(step: Step, first: int, high: int, low: int, last: int) -> None:
+        """Several came; all above 0."""
         mark = step.mark
-        if mark:
-            mark[3] = price
-            if price > mark[1]:
-                mark[1] = price
-            elif price < mark[2]:
-                mark[2] = price
-        else:
-            step.mark = [price] * 4
+        step.mark = [mark[0], max(mark[1], high), min(mark[2], low), last] if mark else [first, high, low, last]
 
     # Closing it, part by part; the caller keeps the order.
 
@@ -366,6 +346,8 @@ class HeatModel:
     def forced(self, step: Step) -> list[Forced]:
         """The step's real liquidations, bankruptcy price mapped to trigger, in order of event time."""
         events = []
+        lowest = min((low for _, low, _ in self._recent), default=None)
+        highest = max((high for _, _, high in self._recent), default=None)
         for time, is_long, size, bankruptcy in sorted(step.liquidations):
             if bankruptcy <= 0 or size <= 0:
                 continue
@@ -373,10 +355,8 @@ class HeatModel:
             margin = self.rules.tiers[self.rules.tier_of(notional)][1]
             trigger = trigger_of_bankruptcy(is_long, bankruptcy, margin)
             bin_ = mapped = self.bin_of(round(trigger))
-            if self._recent:
-                low = min(low for _, low, _ in self._recent)
-                high = max(high for _, _, high in self._recent)
-                bin_ = min(max(bin_, low), high)
+            if lowest is not None and highest is not None:
+                bin_ = min(max(bin_, lowest), highest)
             snapped = abs(bin_ - mapped) > 1
             self.snapped_count += snapped
             self.forced_count += 1
@@ -389,38 +369,45 @@ class HeatModel:
         if ledger is None:
             return
         assert self._risk is not None
+        blames: dict[tuple[int, int], Floats | None] = {}  # nothing before its end changes who stood where
+        emptied: set[tuple[int, int]] = set()
+        lifts: dict[tuple[int, int], float] = {}
         for event in events:
             side = LONG if event.is_long else SHORT
             at = event.bin - ledger.base
             if 0 <= at < ledger.count:
+                place = side, at
                 # Where the mark price went it is gone already; a neighbour that it has not reached is not touched.
-                held = float(self.weights @ ledger.mass[side, :, at])
+                held = 0.0 if place in emptied else float(self.weights @ ledger.mass[side, :, at])
                 if held > 0:
                     ledger.mass[side, :, at] *= max(0.0, 1.0 - event.size / held)
                     self._field = None
-                blame = self.weights * self._risk[side, :, max(0, at - 1) : at + 2].sum(axis=1)
-                if blame.sum() > 0:
-                    blame /= blame.sum()
-                    self.counts += blame
+                else:
+                    emptied.add(place)
+                if place not in blames:
+                    blame = self.weights * self._risk[side, :, max(0, at - 1) : at + 2].sum(axis=1)
+                    blames[place] = blame / blame.sum() if blame.sum() > 0 else None
+                if (share := blames[place]) is not None:
+                    self.counts += share
                     cap = 10.0 * self.sizes.quantile(0.5) if self.sizes else event.size
-                    self.evidence += blame * min(event.size, cap)
+                    self.evidence += share * min(event.size, cap)
             self.sizes.append(event.size)
             self.notionals.append(event.notional)
             if self.config.boost:
-                self._lift(event, side)
+                strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / self.notionals.quantile(0.95))
+                lifts[side, at] = max(strength, lifts.get((side, at), 0.0))
             self._debts[side].append(event.size)
             self._debt_ages[side].append(0)
+        for (side, at), strength in lifts.items():
+            self._lift(side, at, strength)
         if self.config.learn:
             self._reweigh(now)
 
-    def _lift(self, event: Forced, side: int) -> None:
+    def _lift(self, side: int, at: int, strength: float) -> None:
         """A liquidated long sells: prices travel down, towards the next longs; a short's buys travel up."""
         assert self.ledger is not None
         assert self.grid is not None
-        most = self.notionals.quantile(0.95)
-        strength = (self.config.boost_cap - 1.0) * min(1.0, event.notional / most)
         reach = max(1, round(self.config.boost_reach / self.grid.width))
-        at = event.bin - self.ledger.base
         low, high = (at - reach, at + 1) if side == LONG else (at, at + reach + 1)
         low, high = max(0, low), max(0, high)
         if self._boost is None:

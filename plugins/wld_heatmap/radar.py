@@ -9,15 +9,13 @@ import numpy as np
 
 from wld import ABSENT, Batch, Event, Gap
 from wld.reads import Joined, Reads
-from wld.tables import BACKFILLED, BLOCK_TRADE, BUY, TICKER_PLACE, Columns
+from wld.tables import BACKFILLED, BLOCK_TRADE, BUY, TICKER_PLACE, Columns, Ints
 from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.history import TAKEN, HeatMap
 from wld_heatmap.model import STEP_NS, HeatModel, Step
 
 FULL_SYMBOLS = 12
 """With more symbols than about so many, each keeps fewer columns."""
-MANY = 100
-"""Prints of one symbol from which summing them with numpy is quicker than one by one."""
 _TOLD = [TICKER_PLACE[name] for name in ("mark_price", "single_open_interest", "open_interest")]
 _READING = {
     "trades": ("price", "size", "flags", "event_time"),
@@ -25,6 +23,8 @@ _READING = {
     "liquidations": ("is_long", "size", "bankruptcy_price", "event_time", "sent_time"),
 }
 """The columns that are read."""
+StepOf = Callable[[int, int], tuple[HeatModel, Step] | None]
+"""Model and open step of a symbol's place in a read, at a receive time; None where it is not wanted."""
 
 
 class Radar:
@@ -81,44 +81,80 @@ class Radar:
                 steps[i] = None if heatmap is None else (heatmap.model, heatmap.step_at(time))
             return steps[i]
 
-        tickers, trades = reads.kinds.get("tickers"), reads.kinds.get("trades")
         for _, ticker in reads.tickers:
             self._take(ticker)
-        if tickers is not None:
-            values = tickers["values"][:, _TOLD].tolist()
-            times = tickers["receive_time"].tolist()
-            for i, time, (price, single, both) in zip(tickers["symbol"].tolist(), times, values, strict=True):
-                place = step_of(i, time)
-                if place is None:
-                    continue
-                if price != ABSENT:
-                    place[0].mark_price(place[1], price)
-                if single != ABSENT:
-                    place[1].open_interest = single
-                elif both != ABSENT:
-                    place[1].open_interest = both // 2
-        if trades is not None:
-            self._take_trades(trades, step_of)
-        for _, event in reads.liquidations():
-            self._take(event)
+        for kind, take in (
+            ("tickers", self._take_tickers), ("trades", self._take_trades), ("liquidations", self._take_liquidations),
+        ):  # fmt: skip
+            if kind in reads.kinds:
+                take(reads, reads.kinds[kind], step_of)
 
     @staticmethod
-    def _take_trades(trades: Columns, step_of: Callable[[int, int], tuple[HeatModel, Step] | None]) -> None:
-        symbol, flags, times = trades["symbol"], trades["flags"], trades["receive_time"]
+    def _take_tickers(reads: Joined, tickers: Columns, step_of: StepOf) -> None:
+        """Of each symbol the first, highest, lowest and last mark price, and the last open interest."""
+        symbol, times = tickers["symbol"], tickers["receive_time"]
+        places = {i: step_of(i, int(times[row])) for i, row in reads.last(tickers).items()}
+        price, single, both = (tickers["values"][:, place] for place in _TOLD)
+        rows = np.flatnonzero(price > 0)
+        rows = rows[np.argsort(symbol[rows], kind="stable")]
+        price, (starts, found) = price[rows], _runs(symbol[rows])
+        if len(rows):
+            highs, lows = np.maximum.reduceat(price, starts), np.minimum.reduceat(price, starts)
+            lasts = np.append(starts[1:], len(rows)) - 1
+            told = np.column_stack((price[starts], highs, lows, price[lasts])).tolist()
+            for i, prices in zip(found.tolist(), told, strict=True):
+                if (place := places[i]) is not None:
+                    place[0].mark_prices(place[1], *prices)
+        for i, row in reads.last(tickers, (single != ABSENT) | (both != ABSENT)).items():
+            if (place := places[i]) is not None:
+                place[1].open_interest = int(single[row]) if single[row] != ABSENT else int(both[row]) // 2
+
+    @staticmethod
+    def _take_trades(reads: Joined, trades: Columns, step_of: StepOf) -> None:
+        """Sum prints by symbol, price, margin tier and side; the few that came late one by one."""
+        symbol, price, size, flags = (trades[name] for name in ("symbol", "price", "size", "flags"))
         is_told = flags & BLOCK_TRADE == 0
-        singly = is_told
-        for i in np.flatnonzero(np.bincount(symbol) >= MANY).tolist():
-            rows = np.flatnonzero((symbol == i) & (flags & (BLOCK_TRADE | BACKFILLED) == 0))
-            place = step_of(i, int(times[0]))
-            if place is not None and len(rows):
-                model, step = place
-                model.trade_columns(step, trades["price"][rows], trades["size"][rows], flags[rows] & BUY != 0)
-            singly = singly & ((symbol != i) | (flags & BACKFILLED != 0))
-        columns = (trades[name][singly].tolist() for name in ("symbol", "price", "size", "flags", "event_time"))
-        for i, price, size, flag, at, time in zip(*columns, times[singly].tolist(), strict=True):
-            place = step_of(i, time)
-            if place is not None:
-                place[0].trade(place[1], price, size, flag & BUY != 0, at, flag & BACKFILLED != 0)
+        places = {i: step_of(i, int(trades["receive_time"][row])) for i, row in reads.last(trades, is_told).items()}
+        models = {i: place[0] for i, place in places.items() if place is not None}
+        is_kept = is_told & (price > 0) & (size > 0)
+        for i, model in models.items():
+            if model.grid is None and (first := np.flatnonzero(is_kept & (symbol == i))[:1]).size:
+                model.bin_of(int(price[first[0]]))  # the first price that comes sets the grid
+        is_late = flags & BACKFILLED != 0
+        for row in np.flatnonzero(is_kept & is_late).tolist():
+            if (place := places[int(symbol[row])]) is not None:
+                is_buy, event_time = bool(flags[row] & BUY), int(trades["event_time"][row])
+                place[0].trade(place[1], int(price[row]), int(size[row]), is_buy, event_time, True)
+        is_kept &= ~is_late
+        last = {i: int(price[row]) for i, row in reads.last(trades, is_kept).items()}
+        if not last:
+            return
+        symbol, price, size, flags = symbol[is_kept], price[is_kept], size[is_kept], flags[is_kept]
+        kinds = flags & BUY
+        value = price.astype(np.float64) * size / 1e16
+        for i, model in models.items():
+            if len(model.rules.tiers) > 1 and value.max() > model.rules.tiers[0][0]:
+                limits = np.array([limit for limit, *_ in model.rules.tiers[:-1]])
+                kinds += 2 * np.where(symbol == i, np.searchsorted(limits, value, side="left"), 0)
+        order = np.lexsort((kinds, price, symbol))
+        symbol, price, size, kinds = symbol[order], price[order], size[order], kinds[order]
+        is_first = np.append(True, (price[1:] != price[:-1]) | (kinds[1:] != kinds[:-1]) | (symbol[1:] != symbol[:-1]))
+        starts = np.flatnonzero(is_first)
+        sums = np.column_stack((price[starts], kinds[starts], np.add.reduceat(size, starts))).tolist()
+        edges, found = _runs(symbol[starts])
+        for i, low, high in zip(found.tolist(), edges.tolist(), [*edges[1:].tolist(), len(starts)], strict=True):
+            if (place := places[i]) is not None:
+                place[0].trade_sums(place[1], sums[low:high], last[i])
+
+    @staticmethod
+    def _take_liquidations(reads: Joined, liquidations: Columns, step_of: StepOf) -> None:
+        columns = [
+            liquidations[name].tolist()
+            for name in ("symbol", "receive_time", "event_time", "is_long", "size", "bankruptcy_price")
+        ]
+        for i, time, event_time, is_long, size, price in zip(*columns, strict=True):
+            if (place := step_of(i, time)) is not None:
+                place[1].liquidations.append((event_time, bool(is_long), size, price))
 
     def map_of(self, symbol: str) -> HeatMap | None:
         """The symbol's HeatMap, made when it is new; None where it is not among the wanted."""
@@ -148,3 +184,9 @@ class Radar:
         """The end of the input, for every symbol."""
         for heatmap in self.maps.values():
             heatmap.finish()
+
+
+def _runs(values: Ints) -> tuple[Ints, Ints]:
+    """(where each run of equal values starts, its value)."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1])) if len(values) else np.zeros(0, np.int64)
+    return starts, values[starts]

@@ -22,30 +22,56 @@ READING = {
     "liquidations": ("is_long", "size", "bankruptcy_price", "event_time", "sent_time"),
 }  # fmt: skip
 """The columns that are read."""
+_SLOTS = 1 << 13
+"""Ticks that a side of a book may be wide: some 80 % of the price of a coarse one, more than any update of 50 levels."""
+_LIMB, _BITS_LEFT = 24, 14
 _QUOTED = [TICKER_PLACE[name] for name in ("open_interest", "mark_price", "index_price", "last_price")]
 
 
 def apply_trades(reads: Joined, trades: Columns, states: Mapping[str, Telemetry]) -> None:
     """Sum the flow of each symbol and bucket of time, and note each last price."""
-    flags = trades["flags"]
-    sums: dict[tuple[int, int], list[int]] = {}
-    for i, price, size, is_buy, time in zip(
-        trades["symbol"].tolist(), trades["price"].tolist(), trades["size"].tolist(), (flags & BUY).tolist(),
-        (trades["receive_time"] // BUCKET).tolist(), strict=True,
-    ):  # fmt: skip
-        found = sums.get((i, time))
-        if found is None:
-            found = sums[i, time] = [0, 0, 0, 0]
-        if is_buy:
-            found[0] += price * size
-            found[2] += 1
-        else:
-            found[1] += price * size
-            found[3] += 1
-    for (i, time), amounts in sums.items():
-        states[reads.symbols[i]].add_flow(time * BUCKET, *amounts)
+    symbols, flags = trades["symbol"], trades["flags"]
+    times = trades["receive_time"] // BUCKET
+    buckets = np.unique(times) if (times != times[0]).any() else times[:1]
+    groups = 2 * (np.searchsorted(buckets, times) + symbols * len(buckets)) + (flags & BUY == 0)
+    amounts, counts = sums_of_products(groups, trades["price"], trades["size"])
+    for group in np.flatnonzero(counts[::2] + counts[1::2]).tolist():
+        i, bucket = divmod(group, len(buckets))
+        both = slice(2 * group, 2 * group + 2)
+        states[reads.symbols[i]].add_flow(int(buckets[bucket]) * BUCKET, *amounts[both], *counts[both].tolist())
     for i, row in reads.last(trades, flags & BACKFILLED == 0).items():
         states[reads.symbols[i]].traded(int(trades["price"][row]), int(trades["receive_time"][row]))
+
+
+def sums_of_products(groups: Ints, first: Ints, second: Ints) -> tuple[list[int], Ints]:
+    """(exact sums of `first * second` by group, how many each has), one more than the highest and an even number.
+
+    Of numbers of 24 bits the products of 16,384 can be added up in 63; the rest is left to Python's own.
+    """
+    most = (int(groups.max()) | 1) + 1
+    counts = np.zeros(most, np.int64)
+    sums = [0] * most
+    for at in range(0, len(groups), 1 << _BITS_LEFT):
+        part = slice(at, at + (1 << _BITS_LEFT))
+        counts += np.bincount(groups[part], minlength=most)
+        for i, a in enumerate(_limbs(first[part])):
+            for j, b in enumerate(_limbs(second[part])):
+                found = np.zeros(most, np.int64)
+                np.add.at(found, groups[part], a * b)
+                for group in np.flatnonzero(found).tolist():
+                    sums[group] += int(found[group]) << _LIMB * (i + j)
+    return sums, counts
+
+
+def _limbs(values: Ints) -> list[Ints]:
+    """Parts of so many bits, the lowest first; the highest has the sign."""
+    limbs: list[Ints] = []
+    while True:
+        above = values >> _LIMB
+        if not above.any() or ((above == 0) | (above == -1)).all():
+            return [*limbs, values]
+        limbs.append(values & (1 << _LIMB) - 1)
+        values = above
 
 
 def apply_tickers(reads: Joined, tickers: Columns, states: Mapping[str, Telemetry]) -> None:
@@ -83,18 +109,21 @@ def apply_books(reads: Joined, books: Columns, states: Mapping[str, Telemetry]) 
     rows = np.flatnonzero(is_taken)
     if not len(rows):
         return
-    # Each book's deltas together, and of their levels the bids, then the asks; the order among them stays.
+    # Each book's deltas together, and of their levels the last word on each price of a side.
     counts = np.column_stack((books["bid_count"], books["ask_count"]))
-    sides = np.repeat(np.column_stack((2 * symbols, 2 * symbols + 1)), counts.ravel())
-    levels = np.flatnonzero(np.repeat(is_taken, counts.sum(1)))
+    sides, prices, sizes = 2 * symbols, books["level_price"], books["level_size"]
+    sides = np.column_stack((sides, sides + 1)).ravel()
+    if not is_taken.all():
+        levels = np.repeat(is_taken, counts.sum(1))
+        sides, prices, sizes, counts = sides[np.repeat(is_taken, 2)], prices[levels], sizes[levels], counts[is_taken]
+    sides, places = last_words(sides, counts.ravel(), prices)
+    prices, sizes = prices[places], sizes[places]
     narrow = np.uint16 if len(reads.symbols) < 1 << 15 else np.int64  # words of 16 bits are sorted by their digits
-    levels = levels[np.argsort(sides[levels].astype(narrow), kind="stable")]
     rows = rows[np.argsort(symbols[rows].astype(narrow), kind="stable")]
-    ids, prices, sizes = books["update_id"][rows], books["level_price"][levels], books["level_size"][levels]
-    owners = symbols[rows]
+    ids, owners = books["update_id"][rows], symbols[rows]
     starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     found = owners[starts]
-    edges = np.searchsorted(sides[levels], np.column_stack((2 * found, 2 * found + 1, 2 * found + 2))).tolist()
+    edges = np.searchsorted(sides, np.column_stack((2 * found, 2 * found + 1, 2 * found + 2))).tolist()
     ends = [*starts[1:].tolist(), len(rows)]
     for i, start, end, (low, middle, high) in zip(found.tolist(), starts.tolist(), ends, edges, strict=True):
         latest = rows[end - 1]
@@ -102,6 +131,32 @@ def apply_books(reads: Joined, books: Columns, states: Mapping[str, Telemetry]) 
             kept[i], ids[start:end], (prices[low:middle], sizes[low:middle]), (prices[middle:high], sizes[middle:high]),
             int(books["sequence"][latest]), int(books["receive_time"][latest]),
         )  # fmt: skip
+
+
+def last_words(sides: Ints, counts: Ints, prices: Ints) -> tuple[Ints, Ints]:
+    """Of levels in order, those that say the last word on a price of their side, and now and then some more: (sides,
+    rising; places, rising within a price). `sides` and `counts` say whose the next so many `prices` are.
+
+    Each side has a table of slots, a price its place there. Whatever the tick is: without its factors of two it is odd,
+    and the low bits of multiples of an odd number are those of no other multiple of it within the table. Prices that
+    meet in a slot nevertheless, of a book that is wider or has a coarser tick than others', are all kept but for the last.
+    """
+    is_present = np.bincount(sides) > 0
+    present, table = np.flatnonzero(is_present), (np.cumsum(is_present) - 1) * _SLOTS
+    twos = int(np.bitwise_or.reduce(prices)) if len(prices) else 0
+    slots = prices >> max(0, (twos & -twos).bit_length() - 1)
+    slots &= _SLOTS - 1
+    slots += np.repeat(table[sides], counts)
+    last = np.full(len(present) * _SLOTS, -1, np.int32)
+    last[slots] = np.arange(len(slots), dtype=np.int32)  # of several in one slot the last stays
+    rest = np.flatnonzero(prices.take(last.take(slots)) != prices)
+    used = np.flatnonzero(last >= 0)
+    places, slots = last[used].astype(np.int64), np.concatenate((used, slots[rest]))
+    if len(rest):
+        places = np.concatenate((places, rest))
+        order = np.argsort(slots // _SLOTS, kind="stable")
+        places, slots = places[order], slots[order]
+    return present[slots // _SLOTS], places
 
 
 def _apply_run(

@@ -83,12 +83,9 @@ def test_a_cold_start_says_what_it_does_not_know() -> None:
     assert any("cold start" in note for note in demo_map(3.0).health.notes)
 
 
-@pytest.mark.parametrize(("few", "many"), [(0, 1), (0, 100), (200, 100)])
-def test_a_batch_of_columns_gives_the_same_heat_as_its_events(
-    few: int, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("few", [0, 200])
+def test_a_batch_of_columns_gives_the_same_heat_as_its_events(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wld.reads.FEW", few)
-    monkeypatch.setattr("wld_heatmap.radar.MANY", many)
     rows, columns = Radar(), Radar()
     for _, group in itertools.groupby(market(6, gap_at=3.0), key=lambda e: e.receive_time // SECOND):
         second = list(group)
@@ -109,10 +106,8 @@ def test_a_batch_of_columns_gives_the_same_heat_as_its_events(
         assert [c.has_gap for c in one.columns] == [c.has_gap for c in two.columns]
 
 
-@pytest.mark.parametrize("many", [1, 1000])
-def test_block_trades_and_backfill_in_columns(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_trades_and_backfill_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wld.reads.FEW", 0)
-    monkeypatch.setattr("wld_heatmap.radar.MANY", many)
     events = [e for e in market(1) if not isinstance(e, wld.Instrument)]
     last = events[-1].receive_time
     flagged = [

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wld_heatmap import Radar
 from wld_telemetry import Feed, Telemetry
+from wld_telemetry.columns import last_words, sums_of_products
 from wld_web import Web, WebConfig
 
 import wld
 from tests.columns import as_read
-from wld.book import _last_words
 from wld.terminal.facts import Facts
 from wld.testing import TIME, make_context, make_gap, make_liquidation, make_ticker, make_trade
 
@@ -101,11 +101,11 @@ def in_columns(reads: Sequence[list[wld.Event]]) -> list[wld.Batch]:
 
 
 @contextmanager
-def crossings(few: int, many: int = 250) -> Iterator[None]:
-    """Fewer events than `few` go one by one; a price told `many` times is looked up first."""
+def crossings(few: int, slots: int = 1 << 13) -> Iterator[None]:
+    """Fewer events than `few` go one by one; a side of a book may be so many ticks wide."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wld.reads.FEW", few)
-        patch.setattr("wld.book._MANY", many)
+        patch.setattr("wld_telemetry.columns._SLOTS", slots)
         yield
 
 
@@ -114,11 +114,11 @@ LOOKS = st.sampled_from((1, 2, 100))
 
 
 @settings(deadline=None, max_examples=80)
-@given(READS, st.sampled_from((0, 40)), st.sampled_from((1, 250)), LOOKS)
+@given(READS, st.sampled_from((0, 40)), st.sampled_from((2, 16, 1 << 13)), LOOKS)
 def test_telemetry_of_columns_is_telemetry_of_events(
-    reads: list[list[wld.Event]], few: int, many: int, looks: int
+    reads: list[list[wld.Event]], few: int, slots: int, looks: int
 ) -> None:
-    with crossings(few, many):
+    with crossings(few, slots):
         one, two = Feed(), Feed()
         for number, (read, batch) in enumerate(zip(reads, in_columns(reads), strict=True), 1):
             one.take(read)
@@ -199,15 +199,46 @@ def test_plain_reads_make_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(
-    st.sampled_from((1, 10_000, 3 << 20, 1 << 40)), st.integers(1, 600), st.sampled_from((9, 10_000)),
-    st.randoms(use_true_random=False),
+    st.lists(st.sampled_from((1, 10_000, 3 << 20, 1 << 40)), min_size=1, max_size=3), st.integers(1, 600),
+    st.sampled_from((9, 10_000)), st.randoms(use_true_random=False),
 )  # fmt: skip
-def test_the_last_word_on_each_price_is_found_whatever_the_tick(tick: int, count: int, reach: int, luck: Any) -> None:
-    prices = np.array([tick * (5 + luck.randrange(reach)) for _ in range(count)])
-    sizes = np.arange(len(prices))
-    found = _last_words(prices, sizes)
-    assert dict(zip(*(part.tolist() for part in found), strict=True)) == dict(
-        zip(prices.tolist(), sizes.tolist(), strict=True)
-    )
-    if reach == 9:
-        assert len(set(found[0].tolist())) == len(found[0])
+def test_the_last_word_on_each_price_is_found_whatever_the_ticks(
+    ticks: list[int], count: int, reach: int, luck: Any
+) -> None:
+    sides = np.array([luck.choice((1, 2, 7)) for _ in range(count)])
+    counts = np.array([luck.randrange(4) for _ in range(count)])
+    prices = np.array([luck.choice(ticks) * (5 + luck.randrange(reach)) for _ in range(counts.sum())], np.int64)
+    found, places = last_words(sides, counts, prices)
+    each = np.repeat(sides, counts)
+    assert found.tolist() == sorted(found.tolist())
+    assert found.tolist() == each[places].tolist()
+    every = dict(zip(zip(each.tolist(), prices.tolist(), strict=True), range(len(prices)), strict=True))
+    assert dict(zip(zip(found.tolist(), prices[places].tolist(), strict=True), places.tolist(), strict=True)) == every
+    if reach == 9 and len(ticks) == 1:
+        assert len(places) == len(every)
+
+
+NUMBERS = st.one_of(
+    st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 25), 1 << 25), st.sampled_from((0, -1, 1 << 24))
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 5), NUMBERS, NUMBERS), min_size=1, max_size=40), st.sampled_from((1, 4, 14)))
+def test_sums_of_products_are_exact_beyond_64_bits(rows: list[tuple[int, int, int]], bits: int) -> None:
+    groups, first, second = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wld_telemetry.columns._BITS_LEFT", bits)
+        sums, counts = sums_of_products(groups, first, second)
+    assert len(sums) == len(counts)
+    assert len(sums) % 2 == 0
+    for group in range(len(sums)):
+        mine = [(a, b) for which, a, b in rows if which == group]
+        assert counts[group] == len(mine)
+        assert sums[group] == sum(a * b for a, b in mine)
+
+
+def test_a_thousand_of_the_greatest_products_are_exact() -> None:
+    most = np.full(1 << 15, (1 << 63) - 1, np.int64)
+    sums, _ = sums_of_products(np.zeros(1 << 15, np.int64), most, most)
+    assert sums == [(1 << 15) * ((1 << 63) - 1) ** 2, 0]
