@@ -6,7 +6,8 @@ from collections import deque
 
 import pytest
 
-from tests.bybit.frames import MS
+from tests.bybit import frames
+from tests.bybit.frames import MS, T0
 from tests.bybit.several import (
     BOOK,
     LIQUIDATIONS,
@@ -24,7 +25,7 @@ from tests.bybit.several import (
 )
 from wld.bybit.arbitration import Arbiter
 from wld.bybit.decoder import MarketDecoder
-from wld.events import BookSnapshot, Gap, GapReason
+from wld.events import BookSnapshot, Gap, GapReason, Liquidation
 
 
 def test_two_healthy_lines_say_everything_once() -> None:
@@ -347,6 +348,29 @@ def test_a_gap_of_a_quiet_topic_begins_where_the_one_before_it_ended() -> None:
         line = other
     first, second = (gap for gap in lines.gaps() if gap.topic == "allLiquidation")
     assert first.last_time == second.first_time
+
+
+def test_of_two_liquidation_messages_of_one_millisecond_behind_a_gap_each_lost_on_a_line_both_are_kept() -> None:
+    """Messages of one time are legal, and which of them was sent first, nobody can say."""
+    lines, first, second = two_lines()
+    lines.publish(lines.venue.liquidations(1))
+    lines.deliver_all()
+    lines.kill(first)
+    lines.kill(second)
+    lines.pass_time(1_000)
+    one, other = lines.connect(), lines.connect()
+    lines.publish(lines.venue.book())
+    lines.venue.time += 500
+    lines.publish(lines.venue.liquidations(2), but=other)
+    item = {"T": T0 + lines.venue.time, "s": "WLDUSDT", "S": "Sell", "v": "1", "p": "0.2"}
+    lines.publish(lines.venue._stamp(LIQUIDATIONS, frames.liquidation(item)), but=one)
+    lines.deliver(one)
+    lines.deliver(other)
+    sides = [e.position_side.value for e in lines.out if isinstance(e, Liquidation)]
+    assert sides == ["long", "long", "long", "short"]
+    lines.send(one, lines.venue._stamp(LIQUIDATIONS, frames.liquidation(item)))
+    lines.deliver(one)  # late, and once
+    assert len([e for e in lines.out if isinstance(e, Liquidation)]) == 4
 
 
 @pytest.mark.parametrize("kind", ["one line", "several"])

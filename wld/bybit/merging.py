@@ -346,9 +346,9 @@ class Merging(Telling, ABC):
         log = topic.log
         hole = topic.hole_order
         first = log.at(log.base)[2]
-        if (hole is not None and is_older(topic.kind, item.order, hole)) or (
-            len(log.entries) >= TAIL[topic.kind] and is_older(topic.kind, item.order, first)
-        ):
+        # Of the same millisecond as the first liquidations behind the Gap, it may have been sent after them.
+        is_in_hole = hole is not None and item.order != hole and is_older(topic.kind, item.order, hole)
+        if is_in_hole or (len(log.entries) >= TAIL[topic.kind] and is_older(topic.kind, item.order, first)):
             self.counters["late"] += 1  # inside a Gap that has been told, or older than anything remembered
             return []
         events = item.events
