@@ -72,9 +72,12 @@ def state(book: wld.OrderBook) -> tuple[object, ...]:
     return book.bids(), book.asks(), book.update_id, book.sequence, book.receive_time, book.depth
 
 
-@given(st.lists(st.one_of(st.integers(0, 30), st.just(2**40)), max_size=60), st.sampled_from([1, 7]))
-@settings(deadline=None, max_examples=80)
-def test_of_each_price_the_last_word_counts(prices: list[int], tick: int) -> None:
-    last = {price * tick: place for place, price in enumerate(prices)}
-    found = checkpoints.last_of_each(np.array(prices, np.int64) * tick)
-    assert found.tolist() == [last[price] for price in sorted(last)]
+@given(
+    st.lists(st.tuples(st.one_of(st.integers(0, 30), st.sampled_from((3000, 2**40))), st.booleans()), max_size=60),
+    st.sampled_from([1, 7]),
+)
+@settings(deadline=None, max_examples=120)
+def test_of_each_price_of_a_side_the_last_word_counts(levels: list[tuple[int, bool]], tick: int) -> None:
+    last = {(price * tick, is_bid): place for place, (price, is_bid) in enumerate(levels)}
+    prices, is_bid = np.array([p for p, _ in levels], np.int64) * tick, np.array([b for _, b in levels], np.bool_)
+    assert checkpoints.last_of_each(prices, is_bid).tolist() == [last[key] for key in sorted(last)]

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from wld.tape import layout, rows
 from wld.tape.choices import Choices
-from wld.tape.integers import IntColumn
+from wld.tape.integers import Bits, IntColumn
 from wld.tape.layout import Draft
 from wld.tape.levels import places
 from wld.tape.table import Table
@@ -102,6 +102,7 @@ class _Part:
     def __init__(self, table: Table, mine: npt.NDArray[np.int64] | slice) -> None:
         bids, asks = table.ints("bid_count"), table.ints("ask_count")
         ends = np.cumsum(bids + asks)
+        self.is_all = isinstance(mine, slice)
         self.numbers = table.numbers[mine]
         self.is_snapshot = table.ints("is_snapshot")[mine] != 0
         self.update_id = table.ints("update_id")[mine]
@@ -112,13 +113,16 @@ class _Part:
         self.prices = np.asarray(table.columns["level_price"])
         self.sizes = np.asarray(table.columns["level_size"])
 
-    def levels(self, start: int, end: int, *, bids: bool) -> tuple[IntColumn, IntColumn, npt.NDArray[np.bool_]]:
-        """(prices, sizes, whether a snapshot's) of a side of rows `start` to `end`, in order."""
-        counts = (self.bids if bids else self.asks)[start:end]
-        first = self.starts[start:end] if bids else self.starts[start:end] + self.bids[start:end]
-        ends = np.cumsum(counts)
-        at = np.repeat(first - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
-        return self.prices[at], self.sizes[at], np.repeat(self.is_snapshot[start:end], counts)
+    def levels(self, start: int, end: int) -> tuple[slice | npt.NDArray[np.int64], IntColumn]:
+        """(where the levels of rows `start` to `end` lie, how many each bid side and each ask side has)."""
+        counts = np.empty(2 * (end - start), np.int64)
+        counts[::2], counts[1::2] = self.bids[start:end], self.asks[start:end]
+        if self.is_all:
+            return slice(int(self.starts[start]), int(self.starts[start]) + int(counts.sum())), counts
+        lengths = counts[::2] + counts[1::2]
+        at = np.repeat(self.starts[start:end] - np.cumsum(lengths) + lengths, lengths)
+        at += np.arange(len(at))
+        return at, counts
 
 
 def _advance(book: BookState, key: tuple[str, int], part: _Part, is_start: bool) -> list[Table]:
@@ -155,40 +159,42 @@ def _apply(book: BookState, part: _Part, start: int, end: int, broken: npt.NDArr
     if fresh:
         start += int(snapshots[-1])
     book.is_valid = (fresh or book.is_valid) and not broken[start:end].any()
-    for bids in (True, False):
-        prices, sizes, keep = part.levels(start, end, bids=bids)
-        if not fresh:
-            held = book.bids if bids else book.asks
-            prices, sizes = np.concatenate([held[0], prices]), np.concatenate([held[1], sizes])
-            keep = np.concatenate([np.ones(len(held[0]), np.bool_), keep])
-        order = last_of_each(prices)
-        order = order[(sizes[order] != 0) | keep[order]]
-        side = prices[order], sizes[order]
-        if bids:
-            book.bids = side
-        else:
-            book.asks = side
+    at, counts = part.levels(start, end)
+    prices, sizes = part.prices[at], part.sizes[at]
+    is_bid = np.repeat(np.tile(np.array([True, False]), end - start), counts)
+    of_snapshot = int(counts[0] + counts[1]) if fresh else 0  # only the first row can be one
+    if not fresh:
+        held = book.bids, book.asks
+        of_snapshot = len(held[0][0]) + len(held[1][0])
+        prices, sizes = (np.concatenate([held[0][i], held[1][i], new]) for i, new in enumerate((prices, sizes)))
+        is_bid = np.concatenate([np.ones(len(held[0][0]), np.bool_), np.zeros(len(held[1][0]), np.bool_), is_bid])
+    order = last_of_each(prices, is_bid)
+    order = order[(sizes[order] != 0) | (order < of_snapshot)]
+    bids, asks = order[is_bid[order]], order[~is_bid[order]]
+    book.bids, book.asks = (prices[bids], sizes[bids]), (prices[asks], sizes[asks])
     book.update_id = int(part.update_id[end - 1])
     book.sequence = int(part.sequence[end - 1])
     book.receive_time = int(part.receive_time[end - 1])
 
 
-def last_of_each(prices: IntColumn) -> npt.NDArray[np.int64]:
-    """The last place of each price, by rising price."""
+def last_of_each(prices: IntColumn, is_bid: Bits) -> npt.NDArray[np.int64]:
+    """The last place of each price of each side, by rising price."""
     keys = places(prices)
-    span = int(keys.max()) + 1 if len(keys) else 0
-    if span <= _MOST_PLACES:
+    span = 2 * int(keys.max()) + 2 if len(keys) else 0
+    if span <= min(_MOST_PLACES, _PLACES_A_LEVEL * len(keys)):
         last = np.full(span, -1, np.int64)
-        last[keys.view(np.int64)] = np.arange(len(keys))  # of one key's places numpy keeps the last
+        last[(keys << np.uint64(1) | is_bid).view(np.int64)] = np.arange(len(keys))  # of one key's numpy keeps the last
         return last[last >= 0]
-    order = np.argsort(prices, kind="stable")
-    there = prices[order]
+    order = np.lexsort((is_bid, prices))
     is_last = np.ones(len(order), np.bool_)
-    np.not_equal(there[1:], there[:-1], out=is_last[:-1])
+    there, side = prices[order], is_bid[order]
+    is_last[:-1] = (there[1:] != there[:-1]) | (side[1:] != side[:-1])
     return order[is_last]
 
 
 _MOST_PLACES = 1 << 20
+_PLACES_A_LEVEL = 64
+"""Above it, sorting the prices is faster than a place for each that there could be."""
 
 
 def taken_over(books: Books, number: int, without: set[str]) -> list[Draft]:

@@ -201,7 +201,8 @@ def offsets_of(stepped: Offsets, flags: int) -> Offsets:
 
 
 def sizes(offsets: Offsets, flags: int, most: Sequence[int]) -> list[int]:
-    """Bytes of the whole form, compressed quickly; for one that takes more than `most`, any number above that."""
+    """Bytes of the whole form, compressed quickly, low bits not at all; for one that takes more than `most`, any number
+    above that."""
     heads, columns = offsets
     found = list(map(len, heads))
     bounds = columns.bounds.tolist()
@@ -215,13 +216,11 @@ def sizes(offsets: Offsets, flags: int, most: Sequence[int]) -> list[int]:
                 found[place] += len(pack_stream(plane[bounds[place] : bounds[place + 1]], thorough=False))
         return found
     low, classes = _classes(columns)
+    bits = columns._replace(values=low).each(np.add).tolist()
     for place, (start, end) in enumerate(itertools.pairwise(bounds)):
-        found[place] += len(pack_stream(classes[start:end], thorough=False)) + _LEAST_STREAM
-    left = [place for place, size in enumerate(found) if size <= most[place]]
-    if left:
-        bits = _low_bits(columns.some(left), columns._replace(values=low).some(left).values)
-        for place, rest in zip(left, bits, strict=True):
-            found[place] += len(pack_stream(rest, thorough=False)) - _LEAST_STREAM
+        found[place] += bits[place] // 8 + _LEAST_STREAM  # noise
+        if found[place] <= most[place]:
+            found[place] += len(pack_stream(classes[start:end], thorough=False))
     return found
 
 
@@ -307,24 +306,20 @@ def _low_bits(offsets: Segments, low: IntColumn) -> list[bytes]:
     order = order[int(counts[:without].sum()) :]
     groups, counts = groups[without:], counts[without:]
     room = (counts + 7) >> 3  # eight rows fill as many bytes as a row has bits
-    values = offsets.values[order]
     lengths = groups // columns
+    values = offsets.values[order]
     stands = counts
     if columns > 1:
         stands = 8 * room
         padded = np.zeros(int(stands.sum()), np.uint64)
         padded[_moved(counts, stands)] = values
         values = padded
-    raw = values.view(np.uint8).reshape(-1, 8)
     contents: list[bytes] = []
     at = 0
     for length, rows in enumerate(np.bincount(lengths, stands).tolist()):
         if rows:
             start, at = at, at + int(rows)
-            bits = np.unpackbits(raw[start:at], axis=1, count=length, bitorder="little")
-            contents.append(np.packbits(bits.reshape(-1), bitorder="little").tobytes())
-    if columns == 1:
-        return [b"".join(contents)]
+            contents.append(_side_by_side(values[start:at], length))
     content = b"".join(contents)
     starts = (room * lengths).cumsum() - room * lengths
     parts: list[list[bytes]] = [[] for _ in range(columns)]
@@ -333,6 +328,26 @@ def _low_bits(offsets: Segments, low: IntColumn) -> list[bytes]:
     ):
         parts[column].append(content[start:end])
     return list(map(b"".join, parts))
+
+
+def _side_by_side(values: U64, length: int) -> bytes:
+    """The `length` low bits of each; eight rows fill that many bytes, and so do the last, however few."""
+    words = values & np.uint64((1 << length) - 1)
+    if spare := -len(words) % 8:
+        words = np.append(words, np.zeros(spare, np.uint64))
+    width, left = length, 8
+    while left > 1 and 2 * width <= 64:
+        words = words[::2] | words[1::2] << np.uint64(width)
+        width, left = 2 * width, left // 2
+    if left > 1:
+        narrow = words.reshape(-1, left)
+        words = np.zeros((len(narrow), (length + 7) // 8), np.uint64)
+        for place in range(left):
+            word, shift = divmod(place * width, 64)
+            words[:, word] |= narrow[:, place] << np.uint64(shift)
+            if shift + width > 64:
+                words[:, word + 1] |= narrow[:, place] >> np.uint64(64 - shift)
+    return words.view(np.uint8).reshape((len(values) + 7) // 8, -1)[:, :length].tobytes()
 
 
 def _bit_lengths(offsets: U64) -> IntColumn:

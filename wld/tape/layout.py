@@ -209,7 +209,7 @@ def index_draft(drafts: Sequence[Draft], offsets: Sequence[int]) -> Draft:
         columns[name] = np.array([getattr(draft, name) for draft in drafts], np.int64)
     columns["symbol"] = np.array([place[draft.symbol] for draft in drafts], np.int64)
     columns["symbols"] = list(symbols)
-    encoded = encode_columns(columns, pack=True)
+    encoded = encode_columns(columns, pack=True, fast=frozenset(columns))
     return Draft(INDEX, COLUMNS, "", len(offsets), encoded.parts, encoded.memory, directory=encoded.directory)
 
 

@@ -30,9 +30,9 @@ GROUP_EVENTS = 262_144
 GROUP_LEVELS = 4_194_304
 """What is held in memory while sealing, as columns. Of 500 symbols (2.5 million levels) that was 150 MB at its peak, some
 60 bytes a level, so at most some 250 MB; a reader that merges kinds holds as much."""
-LARGE = 32 << 20
+LARGE = 64 << 20
 """Bytes of a table that are worth giving memory back for: what is given back has to be fetched again, page by page, and
-for a table of 21 MB that was a sixth of sealing it."""
+for tables of 21 and 34 MB that was a sixth and an eighth of sealing them."""
 WINDOW = 16_384
 """Ring numbers whose events a reader makes at a time."""
 
@@ -257,6 +257,7 @@ def seal(journal: Path, books: Books | None = None, choices: Choices | None = No
 
 
 SEALING_SUFFIX = ".sealing"
+_READ_BYTES = 1 << 20
 
 
 def _read_back(target: BlockFile) -> None:
@@ -267,9 +268,6 @@ def _read_back(target: BlockFile) -> None:
             checksum = zlib.crc32(piece, checksum)
         if file.tell() != target.end or checksum != target.checksum:
             raise TapeError("it reads back damaged")
-
-
-_READ_BYTES = 1 << 20
 
 
 def _copy(segment: Segment, target: BlockFile, books: Books, choices: Choices) -> None:
