@@ -104,6 +104,7 @@ ODD_LIST = '{"retCode":0,"result":{"list":%s,"nextPageCursor":%s}}'
 @pytest.mark.parametrize(
     "body",
     [
+        *(f'{{"retCode":0,"time":{odd},"result":{{"list":[],"timeNano":{odd},"nextPageCursor":{odd}}}}}' for odd in ('"\\ud800"', '"\xff"')),
         *("", "null", "[]", "{}", "[" * 200_000, "\xff", '{"retCode":0,"result":null}', '{"retCode":"zero","result":{}}'),
         *(ODD_LIST % (value, '""') for value in ("null", "5", '"text"', "{}", "[null, 1, {}, []]", '[{"symbol": [1]}]')),
         *(ODD_LIST % (f'[{{"symbol":"A","{key}":{value}}}]', "{}") for key, value in (

@@ -124,7 +124,7 @@ class BybitRest:
             page = await self.get(path, **parameters, **({"cursor": cursor} if cursor else {}))
             listed = await self._entries(path, page.get("list", msgspec.Raw(b"[]")))
             items += [item for item in listed if isinstance(item, dict) and isinstance(item.get("symbol"), str)]
-            following = msgspec.json.decode(page.get("nextPageCursor", b"null"))
+            following = _field(page, "nextPageCursor")
             if not isinstance(following, str) or not following or following == cursor:
                 break
             cursor = following
@@ -140,8 +140,8 @@ class BybitRest:
         """The venue's clock, ns since the Unix epoch."""
         result = await self.get("/v5/market/time")
         try:
-            return int(msgspec.json.decode(result["timeNano"]))
-        except (KeyError, ValueError, TypeError):
+            return int(_field(result, "timeNano"))
+        except (ValueError, TypeError):
             raise RetryableSourceError("GET /v5/market/time: no timeNano") from None
 
     async def recent_trades(self, symbol: str, receive_time: int) -> RecentTrades:
@@ -155,7 +155,7 @@ class BybitRest:
         path = "/v5/market/recent-trade"
         result = await self.get(path, category=_CATEGORY, symbol=symbol, limit=limit)
         items = await self._entries(path, result.get("list", msgspec.Raw(b"null")))
-        time = msgspec.json.decode(result["_time"])
+        time = _field(result, "_time")
         return TradeList(items[:limit], ms_to_ns(time) if isinstance(time, int) and 0 < time < 1 << 43 else None)
 
     async def instruments(self, symbols: Sequence[str] | None, receive_time: int) -> list[Instrument]:
@@ -185,6 +185,14 @@ class BybitRest:
             return to_instrument(item, margin_tiers, receive_time)
 
         return await in_pieces(read, [item for item in listed if item.get("symbol")])
+
+
+def _field(result: dict[str, msgspec.Raw], name: str) -> Any:
+    """A field of a result; None where it is missing, or text that is none."""
+    try:
+        return msgspec.json.decode(result.get(name, b"null"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _fixed(value: Any) -> int | None:
