@@ -73,7 +73,7 @@ class SourceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     audit: float = 60.0
     """Seconds between two comparisons of a symbol's trades with those that REST lists, with `repair`: what no line brought
     becomes a Gap, and is fetched. At least as many seconds as symbols are followed; sooner after
-    a loss and after 400 trades; 0: never."""
+    a loss and after 400 trades, and at the end of a run, in two seconds at most; 0: never."""
     connection_hold: float = 10.0
     """Seconds that a line ahead waits for one behind before what is between becomes a Gap."""
     ping_interval: float = 20.0

@@ -260,6 +260,7 @@ def test_a_ticker_that_comes_late_and_for_the_first_time_is_a_gap_and_its_topic_
     *_, gap, last = decode(market, *sent[:2], sent[3], sent[2], sent[4])
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.topic, gap.missed) == (GapReason.UPDATE_ID, "tickers", 1)
+    assert (gap.first_time, gap.last_time) == (2 * S, 4 * S)  # from the ticker before it on
     assert isinstance(last, Ticker)
     assert market.take_resyncs() == [("tickers.WLDUSDT", GapReason.UPDATE_ID)]
 

@@ -60,6 +60,12 @@ PROOF_S = 20.0
 """An answer to the ping is waited for so long."""
 PROBE_S, POLL_S = 2.0, 0.1
 """It is pinged so often, and looked at."""
+FIRST_S = 10.0
+"""The first audit of a run comes no later."""
+LAST_S = 2.0
+"""The last audit, at the end of a run, may take so long."""
+MOST_LAST = 100
+"""Symbols that it asks for at most: a sixth of the requests that the venue allows in five seconds."""
 FEWEST = 100
 """Trades asked for at least, and more than twice as many as went out since the last time."""
 NEAR_NS = 60_000_000_000
@@ -140,6 +146,8 @@ class Auditor:
         self._signed: dict[str, float] = {}
         self._early: dict[str, Feed] = {}
         self._round: deque[tuple[Feed, str]] = deque()
+        self._followed: list[tuple[Feed, str]] = []
+        """Topics of trades that were subscribed on an open line of late."""
         self._step_s = interval_s
         self._next = 0.0
         self._not_before = 0.0
@@ -188,17 +196,25 @@ class Auditor:
     # -- when
 
     async def run(self) -> None:
-        """Audit until cancelled."""
+        """Audit until cancelled, and then once more."""
         await trio.sleep(min(TICK_S, self._interval_s))
-        async with self._backfill.open_api() as rest, trio.open_nursery() as nursery:
-            self._next = trio.current_time() + self._begin_round()
-            while True:
-                self._look_at_times()
-                while (found := self._find_due(trio.current_time())) is not None:
-                    feed, topic = found
-                    self._busy.add(topic)
-                    nursery.start_soon(self._audit, rest, feed, topic)
-                await trio.sleep(min(TICK_S, self._interval_s))
+        async with self._backfill.open_api() as rest:
+            try:
+                async with trio.open_nursery() as nursery:
+                    await self._audit_in_turn(rest, nursery)
+            finally:
+                with trio.move_on_after(LAST_S, shield=True):
+                    await self._audit_at_the_end(rest)
+
+    async def _audit_in_turn(self, rest: BybitRest, nursery: trio.Nursery) -> None:
+        self._next = trio.current_time() + min(self._begin_round(), FIRST_S)
+        while True:
+            self._look_at_times()
+            while (found := self._find_due(trio.current_time())) is not None:
+                feed, topic = found
+                self._busy.add(topic)
+                nursery.start_soon(self._audit, rest, feed, topic)
+            await trio.sleep(min(TICK_S, self._interval_s))
 
     def _begin_round(self) -> float:
         """The topics of the next round; seconds from one to the next."""
@@ -232,12 +248,12 @@ class Auditor:
 
     def _look_at_times(self) -> None:
         waiting: list[tuple[int, str, Feed]] = []
-        for feed in self._feeds():
-            for topic in feed.trade_topics():
-                self._look_at_time(feed.memory, topic)
-                count = feed.memory.trades_so_far(topic) - self._account(topic).counted
-                if count >= EARLY:
-                    waiting.append((count, topic, feed))
+        self._followed = [(feed, topic) for feed in self._feeds() for topic in feed.trade_topics()]
+        for feed, topic in self._followed:
+            self._look_at_time(feed.memory, topic)
+            count = feed.memory.trades_so_far(topic) - self._account(topic).counted
+            if count >= EARLY:
+                waiting.append((count, topic, feed))
         waiting.sort(key=lambda one: -one[0])
         self._early = {topic: feed for _, topic, feed in waiting}
 
@@ -268,33 +284,17 @@ class Auditor:
         before, asked_holes = memory.last_trade(topic), account.holes
         if before is None and memory.last_time(topic) is not None:
             return  # trades without ids: nothing can be said of them
-        count = memory.trades_so_far(topic)
-        new, account.counted = max(0, count - account.counted), count
-        limit = TRADES_LIMIT if account.settled is None else min(TRADES_LIMIT, FEWEST + 2 * new)
         with feed.keep() as kept:
             await trio.sleep(KEEP_S)
-            comparison = await self._compare(rest, memory, topic, before, limit)
-            if comparison is not None and comparison.unlisted is not None and limit < TRADES_LIMIT:
-                comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
+            comparison = await self._compare_enough(rest, memory, topic, before)
             if comparison is not None:
                 await self._look_for_differences(topic, comparison, list(kept))
         if comparison is None:
             return
-        symbol = topic.rpartition(".")[2]
-        read = await in_pieces(lambda suspect: to_trade(suspect.item, symbol, 0), comparison.suspects)
-        trades = {trade.trade_id: trade for trade in read if trade is not None}
         if comparison.suspects and not await self._is_proven(feed):
             return
         if account.holes != asked_holes or memory.is_unsettled(topic):
             return
-        forgotten = memory.forgotten(topic)
-        known = memory.known_trades(topic, [trade.trade_id for trade in comparison.suspects])
-        missing = {
-            trade.trade_id
-            for trade in comparison.suspects
-            if trade.event_time > forgotten and trade.trade_id not in known
-        }
-        missing -= self._look_for_doubtful(topic, comparison, [trades[i] for i in missing if i in trades])
         if comparison.unlisted is not None:
             self.unlisted += 1
             first, last = comparison.unlisted
@@ -303,10 +303,70 @@ class Auditor:
                 f"{topic}: REST lists only the latest trades of those since the last audit:"
                 f" nothing proves {(last - first) / 1e9:.1f} s of them",
             )
-        if missing:
-            self._tell(memory, topic, comparison, missing, trades)
+        await self._tell_missing(memory, topic, comparison)
         account.settled, account.is_anchored = comparison.settled, comparison.is_anchored
         account.audited_at = trio.current_time()
+
+    async def _audit_at_the_end(self, rest: BybitRest) -> None:
+        """Nothing comes any more: what is listed between trades that went out is missing for good, without any further proof.
+
+        What was audited longest ago is first; many symbols may not all be in time.
+        """
+        if trio.current_time() < self._not_before or self._backfill.gate.closed_for(trio.current_time()):
+            return
+        at_once = trio.CapacityLimiter(AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            waiting = sorted(self._followed, key=lambda one: self._account(one[1]).audited_at or 0.0)
+            for feed, topic in waiting[:MOST_LAST]:
+                nursery.start_soon(self._audit_last, rest, feed, topic, at_once)
+                await trio.lowlevel.checkpoint()
+
+    async def _audit_last(self, rest: BybitRest, feed: Feed, topic: str, at_once: trio.CapacityLimiter) -> None:
+        memory = feed.memory
+        before = memory.last_trade(topic)
+        if before is None or memory.is_unsettled(topic):
+            return
+        try:
+            async with at_once:
+                comparison = await self._compare_enough(rest, memory, topic, before)
+        except RetryableSourceError as error:
+            self._complaints.tell("audit", f"the last trades cannot be audited: {error}")
+            return
+        if comparison is not None:
+            known = memory.known_trades(topic, [trade.trade_id for trade in comparison.due])
+            while comparison.due and comparison.due[-1].trade_id not in known:
+                comparison.due.pop()  # perhaps of after the end
+            due = {trade.trade_id for trade in comparison.due}
+            suspects = [trade for trade in comparison.suspects if trade.trade_id in due]
+            await self._tell_missing(memory, topic, comparison._replace(suspects=suspects))
+
+    async def _tell_missing(self, memory: Memory, topic: str, comparison: Comparison) -> None:
+        """Tell those of the suspects that did not come meanwhile."""
+        symbol = topic.rpartition(".")[2]
+        read = await in_pieces(lambda suspect: to_trade(suspect.item, symbol, 0), comparison.suspects)
+        trades = {trade.trade_id: trade for trade in read if trade is not None}
+        forgotten = memory.forgotten(topic)
+        known = memory.known_trades(topic, [trade.trade_id for trade in comparison.suspects])
+        missing = {
+            trade.trade_id
+            for trade in comparison.suspects
+            if trade.event_time > forgotten and trade.trade_id not in known
+        }
+        missing -= self._look_for_doubtful(topic, comparison, [trades[i] for i in missing if i in trades])
+        if missing:
+            self._tell(memory, topic, comparison, missing, trades)
+
+    async def _compare_enough(
+        self, rest: BybitRest, memory: Memory, topic: str, before: LastTrade | None
+    ) -> Comparison | None:
+        """As `_compare`, with as short a list as will do."""
+        account, count = self._account(topic), memory.trades_so_far(topic)
+        new, account.counted = max(0, count - account.counted), count
+        limit = TRADES_LIMIT if account.settled is None else min(TRADES_LIMIT, FEWEST + 2 * new)
+        comparison = await self._compare(rest, memory, topic, before, limit)
+        if comparison is not None and comparison.unlisted is not None and limit < TRADES_LIMIT:
+            comparison = await self._compare(rest, memory, topic, before, TRADES_LIMIT)
+        return comparison
 
     async def _compare(
         self, rest: BybitRest, memory: Memory, topic: str, before: LastTrade | None, limit: int
@@ -387,6 +447,7 @@ class Auditor:
         marks = self._marks.get(topic) or Marks()
         events: list[Event] = []
         for hole in holes(comparison, missing):
+            now = self._backfill.clock.now()  # of each: those of its trades are later, and no time goes back
             trades = [read[trade.trade_id] for trade in hole.trades if trade.trade_id in read]
             first, last = marks.before(account.settled or 0), now
             if hole.before is not None:
@@ -401,6 +462,8 @@ class Auditor:
                 first_time=first, last_time=last, receive_time=now,
             )  # fmt: skip
             is_whole = hole.before is not None and len(trades) == len(hole.trades)
+            for listed in hole.trades:  # told once, also where it cannot be read
+                memory.add_trade(topic, listed.trade_id, listed.event_time)
             events += [
                 gap,
                 *self._backfill.take(memory, topic, trades),

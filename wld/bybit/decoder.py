@@ -339,7 +339,7 @@ class MarketDecoder(Following):
         if envelope.type == "delta" and state.silent_since is None and state.is_late(envelope.cs, envelope.ts):
             return self._late_ticker(state, envelope.ts or 0, receive_time)
         state.push = push
-        state.push_times.append(envelope.ts)
+        state.push_times.append((envelope.ts or 0, receive_time))
         if envelope.type == "snapshot":
             state.ticker = fields
             if state.silent_since is not None:
@@ -382,7 +382,8 @@ class MarketDecoder(Following):
         if state.has_pushed(push_time):
             self.counters["duplicate_ticker"] += 1
             return []
-        state.push_times.append(push_time)
+        since = state.received_before(push_time)
+        state.push_times.append((push_time, since or 0))
         self.counters["late_ticker"] += 1
         self._notes.append(("late_ticker", f"{state.name}: a change came behind later ones; resubscribing"))
         self._resyncs.append((state.name, GapReason.UPDATE_ID))
@@ -392,7 +393,7 @@ class MarketDecoder(Following):
                 state.name,
                 receive_time,
                 missed=1,
-                first_time=state.last_time,
+                first_time=since,
                 last_time=receive_time,
             )
         ]

@@ -169,7 +169,7 @@ class TickerChanges:
         merged, start, extras = array("q"), 0, {}
         for i, (message, topic, length) in enumerate(zip(messages, topics, self._lengths, strict=True)):
             latest = topic.ticker_columns
-            topic.push_times.append(message.ts)
+            topic.push_times.append((message.ts or 0, receive_time))
             is_snapshot = message.type == "snapshot"
             if is_snapshot:
                 latest[:] = _EMPTY

@@ -16,8 +16,8 @@ STRICT_DEPTH = 50
 PUSHES = 256
 """Liquidation messages remembered per topic, two minutes at two a second: one that comes again, to the byte, was delivered
 twice. Its items may repeat each other within a message, and from one push time to another."""
-TICKER_TIMES = 64
-"""Push times of tickers remembered per topic: which of those that come late came before."""
+TICKER_TIMES = 32
+"""Tickers remembered per topic: which of those that come late came before, and where the others belong."""
 MOST_GONE = 100
 """Removals remembered for the caches; to learn a book of 50 levels a side anew costs no more."""
 NO_BID, NO_ASK = -1, 1 << 63
@@ -147,7 +147,8 @@ class Topic:
         self.told: int | None = None
         """When a Gap last said that this topic may have carried nothing for a while, ns."""
         self.pushes = Hashes(0 if is_trade or has_snapshots else PUSHES)
-        self.push_times: deque[int | None] = deque(maxlen=TICKER_TIMES if head == "tickers" else 0)
+        self.push_times: deque[tuple[int, int]] = deque(maxlen=TICKER_TIMES if head == "tickers" else 0)
+        """Of the latest tickers: push time in ms (0: none), and receive time."""
 
     def reset(self) -> None:
         """Forget everything that a fresh subscription starts without; trade ids stay, they tell a repeated trade."""
@@ -184,8 +185,12 @@ class Topic:
 
     def has_pushed(self, push_time: int) -> bool:
         """Whether a late ticker came before, or is older than all that are remembered."""
-        times = self.push_times
-        return push_time in times or (len(times) == TICKER_TIMES and push_time < min(t or 0 for t in times))
+        times = [pushed for pushed, _ in self.push_times]
+        return push_time in times or (len(times) == TICKER_TIMES and push_time < min(times))
+
+    def received_before(self, push_time: int) -> int | None:
+        """When the last ticker came that was pushed before a late one, ns."""
+        return max((received for pushed, received in self.push_times if pushed < push_time), default=None)
 
     def take_ticker_back(self) -> None:
         """The merged ticker as a dictionary again."""
