@@ -158,7 +158,7 @@ def main() -> None:
             "lines": sum(line.is_open and line.protocol.has_data for line in lines),
             "proof": proof.look(service._source),  # type: ignore[attr-defined]
             "waiting": sum(s.depth for s in service.ring.statistics().sinks),
-            "peak": max(s.peak for s in service.ring.statistics().sinks),
+            "peak": max((s.peak for s in service.ring.statistics().sinks), default=0),
             "drops": sum(s.dropped for s in service.ring.statistics().sinks),
             "entries": sum(len(topic.log.entries) for topic in topics),
             "names": sum(len(topic.extra) for topic in topics),
