@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import wld.bybit.book_columns
 import wld.bybit.columns
+import wld.bybit.ticker_columns
 from tests.bybit import frames
 from tests.bybit.frames import S
 from wld.batch import Batch
@@ -34,6 +35,7 @@ SYMBOLS = ("WLDUSDT", "1000PEPEUSDT", "BTC-27NOV26", "AUSDT")
 def small_reads_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", 1)
     monkeypatch.setattr(wld.bybit.columns, "DELTAS_FROM", request.param)
+    monkeypatch.setattr(wld.bybit.ticker_columns, "_MANY", request.param)
     monkeypatch.setattr(wld.bybit.book_columns, "FEW", request.param - 1)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import wld.bybit.book_columns
 import wld.bybit.columns
 import wld.bybit.deltas
+import wld.bybit.ticker_columns
 from tests.bybit import frames
 from tests.bybit.frames import S
 from tests.bybit.test_columns import SYMBOLS, Exchange, Pair
@@ -26,6 +27,7 @@ def any_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(wld.bybit.book_columns, "FEW", request.param)
     monkeypatch.setattr(wld.bybit.columns, "COLUMNS_FROM", 1)
     monkeypatch.setattr(wld.bybit.columns, "DELTAS_FROM", 1)
+    monkeypatch.setattr(wld.bybit.ticker_columns, "_MANY", request.param)
 
 
 def usual(message: dict[str, Any]) -> bytes:
