@@ -240,7 +240,8 @@ FEWEST = 8
 NOISE = {"memory_mb": 2.0, "heap_mb": 0.5, "blocks": 5_000.0}
 """So much more at the end than after the warm-up is no growth. Of memory: pages that freed memory keeps, since something on
 them is in use. Of the others: ids of trades, at most 85 a symbol (9 KB) until they are packed; garbage of REST clients,
-collected each minute; what comes in a moment. A leak shows in `heap_mb` or `blocks` long before it shows in memory."""
+collected each minute; sides of books, 4 KB instead of 2 each once some 27 levels have gone, most of them in the warm-up (100
+symbols: 0.4 MB in all); what comes in a moment. A leak shows in `heap_mb` or `blocks` long before it shows in memory."""
 
 
 class Trend(Struct, frozen=True):
