@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wld.bybit.decoder import MarketDecoder
+from wld.bybit.protocol import BybitProtocol
 from wld.bybit.topics import PUSHES, Topic
-from wld.bybit.trade_ids import BLOCK_IDS, REMEMBERED, Hashes, OlderIds
+from wld.bybit.trade_ids import BLOCK_IDS, MOST_REMEMBERED, REMEMBERED, SHARED, Hashes, OlderIds, remembered
 from wld.events import Trade
 
 MS = 1_000_000
@@ -105,3 +106,19 @@ def test_only_topics_that_have_them_set_room_aside() -> None:
         "publicTrade.X": (8 * REMEMBERED, 0), "allLiquidation.X": (0, 8 * PUSHES), "orderbook.50.X": (0, 0),
         "tickers.X": (0, 0),
     }  # fmt: skip
+
+
+def test_where_few_symbols_are_followed_each_remembers_more_and_all_together_no_more_than_is_set_aside() -> None:
+    assert (remembered(1), remembered(16), remembered(128), remembered(500)) == (
+        MOST_REMEMBERED, MOST_REMEMBERED, REMEMBERED, REMEMBERED,
+    )  # fmt: skip
+    assert all(remembered(count) * count <= max(SHARED, REMEMBERED * count) for count in range(1, 300))
+
+
+def test_trades_of_minutes_ago_that_come_again_are_dropped() -> None:
+    protocol = BybitProtocol(["publicTrade.WLDUSDT"])
+    ids = names(12_000)
+    for n in range(0, len(ids), 100):
+        protocol.receive(message(ids[n : n + 100], 1_000 + n), (1_000 + n) * MS)
+    for n in range(0, len(ids), 100):
+        assert trades(protocol.decoder, ids[n : n + 100], 1_000 + n) == []

@@ -11,6 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 from wld.bybit.topics import LastTrade, Topic
+from wld.bybit.trade_ids import REMEMBERED as IDS_REMEMBERED
 from wld.events import Event, Gap, GapReason
 
 REMEMBERED = 4_096
@@ -31,6 +32,8 @@ class Following:
 
     def __init__(self, next_gap_id: Callable[[], int] | None = None) -> None:
         self.next_gap_id = next_gap_id or count(1).__next__
+        self.remembered = IDS_REMEMBERED
+        """Ids of trades that a topic followed from now on remembers."""
         self.topics: dict[str, Topic] = {}
         self._prefixes: set[str] = set()
         self._forgotten: dict[str, Topic] = {}
@@ -60,7 +63,7 @@ class Following:
         if topic not in self.topics:
             if known := self._forgotten.pop(topic, None):
                 known.reset()
-            self.topics[topic] = known or Topic(topic)
+            self.topics[topic] = known or Topic(topic, self.remembered)
             self._prefixes.add(self.topics[topic].prefix)
 
     def forget(self, topic: str) -> None:

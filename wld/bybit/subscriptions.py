@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from wld.bybit.decoder import MarketDecoder
 from wld.bybit.messages import Envelope
+from wld.bybit.trade_ids import remembered
 from wld.errors import FatalSourceError, RetryableSourceError
 from wld.events import Event, GapReason
 from wld.units import SCALE
@@ -151,7 +152,9 @@ class Subscriptions:
         self._is_open = False
         self.has_data = False
         """This connection has brought some."""
-        for topic in topics:
+        wanted = list(topics)
+        decoder.remembered = remembered(sum(topic.startswith("publicTrade.") for topic in wanted))
+        for topic in wanted:
             self._add(topic)
 
     @property

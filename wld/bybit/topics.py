@@ -126,7 +126,7 @@ class Topic:
         "told",
     )  # fmt: skip
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, remembered: int = REMEMBERED) -> None:
         self.name = name
         head, _, self.symbol = name.rpartition(".")
         self.prefix = head
@@ -138,7 +138,7 @@ class Topic:
         self.recent: dict[str, int] = {}
         """Ids of the latest trades, oldest first, to drop what is delivered twice."""
         is_trade, has_snapshots = head == "publicTrade", bool(self.depth) or head == "tickers"
-        self.older = OlderIds(REMEMBERED if is_trade else 0)
+        self.older = OlderIds(remembered if is_trade else 0)
         self.reset()
         self.newest = -1
         """The latest event time of a trade, ns."""

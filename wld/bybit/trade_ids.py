@@ -16,10 +16,19 @@ BLOCK_IDS = 85
 """Handed over together: as many as a dictionary of 128 places takes (CPython lets two thirds be used)."""
 REMEMBERED = 2_048
 """So many are remembered: two messages of the largest size, twice what REST lists."""
+MOST_REMEMBERED = 16_384
+"""So many where few symbols are followed: minutes of a busy one."""
+SHARED = 1 << 18
+"""The topics of a line remember so many together, 2 MB, where that is more than `REMEMBERED` each."""
 PART_IDS = 64
 """A ring knows of so many side by side how new the newest is."""
 _NONE = -1
 """The hash of nothing in CPython."""
+
+
+def remembered(topics: int) -> int:
+    """How many ids each of so many topics of trades remembers."""
+    return max(REMEMBERED, min(MOST_REMEMBERED, SHARED // max(1, topics) // PART_IDS * PART_IDS))
 
 
 class Hashes:
@@ -73,7 +82,7 @@ class Hashes:
 
 
 class OlderIds(Hashes):
-    """Ids of trades, the latest `REMEMBERED` of those handed over."""
+    """Ids of trades, the latest `size` of those handed over."""
 
     __slots__ = ("_untils", "forgotten", "taken", "until")
 
