@@ -270,7 +270,9 @@ def _change(sides: Sides, prices: Sequence[int], is_ask: bool, log: list[tuple[s
 def book_numbers(decoded: Sequence[Any]) -> tuple[Ints, Ints, Ints, Ints]:
     """The book messages' update ids, sequences, event times and times of sending. Raises: Strange where one is none."""
     try:
-        flat = np.array([x for m in decoded for x in (m.data.u, m.data.seq, m.cts, m.ts)], np.int64)
+        flat = np.fromiter(
+            [x for m in decoded for x in (m.data.u, m.data.seq, m.cts, m.ts)], np.int64, 4 * len(decoded)
+        )
     except (TypeError, OverflowError):
         return (
             counts([m.data.u for m in decoded]), counts([m.data.seq for m in decoded]), times([m.cts for m in decoded]),

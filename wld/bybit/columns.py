@@ -341,9 +341,9 @@ class _Read:
         if found is None:
             raise Strange
         place: dict[Topic, int] = {}
-        which = np.array([place.setdefault(state, len(place)) for state in states], np.int64)
+        which = np.fromiter([place.setdefault(state, len(place)) for state in states], np.int64, len(states))
         numbers = book_numbers(decoded)
-        is_snapshot = np.array([message.type == "snapshot" for message in decoded], np.bool_)
+        is_snapshot = np.fromiter([message.type == "snapshot" for message in decoded], np.bool_, len(decoded))
         books = Books(at, list(place), which, *numbers, is_snapshot)
         text, places = found
         return text, books, places

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -146,7 +147,8 @@ _CONTENT = bytes(set(range(256)) - set(b'"[],{}:\\'))
 def _find_lists(lists: Sequence[bytes], tail: bytes, strings: int) -> tuple[Text, Places] | None:
     text = Text(lists, tail)
     quotes: Ints = (text.letters == QUOTE).nonzero()[0]
-    ends = np.array([PAD, *[len(one) + 1 for one in lists]], np.int64)
+    ends = np.fromiter(chain((PAD - 1,), map(len, lists)), np.int64, len(lists) + 1)
+    ends += _1
     counts = quotes.searchsorted(np.add.accumulate(ends, out=ends))
     filled = int(counts[-1])
     counts[1:] -= counts[:-1]

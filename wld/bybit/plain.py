@@ -48,6 +48,8 @@ def _within(values: Sequence[int | None], most: int) -> tuple[Ints, bool]:
             raise Strange
         return column, True
     except TypeError:
+        if values.count(None) == len(values):
+            return np.full(len(values), ABSENT), False
         if any(value is not None and not 0 <= value <= most for value in values):
             raise Strange from None
         return np.array([ABSENT if value is None else value for value in values], np.int64), False

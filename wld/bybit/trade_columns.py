@@ -64,12 +64,12 @@ class _Items:
 
     def _per_item(self, of_messages: Ints) -> Ints:
         if self._repeats is None:
-            self._repeats = np.array(self.lengths, np.int64)
+            self._repeats = np.fromiter(self.lengths, np.int64, len(self.lengths))
         return np.repeat(of_messages, self._repeats)
 
     def _columns(self) -> Columns:
         return {
-            "symbol": self._per_item(np.array([topic.place for topic in self._topics], np.int64)),
+            "symbol": self._per_item(np.fromiter([topic.place for topic in self._topics], np.int64, len(self._topics))),
             "event_time": times(self._times),
             "sent_time": self._per_item(times([message.ts for message in self.messages])),
         }
@@ -118,7 +118,7 @@ class Trades(_Items):
             "price": pairs[0::2],
             "size": pairs[1::2],
             "sequence": counts([item.seq for item in items]),
-            "flags": np.array(flags_of, np.int64),
+            "flags": np.fromiter(flags_of, np.int64, self.count),
             "trade_id": self._ids,
         }
 
