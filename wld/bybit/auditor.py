@@ -21,6 +21,7 @@ from wld.bybit.audit import (
     Account,
     Comparison,
     Content,
+    Listed,
     Marks,
     compare,
     contents,
@@ -41,11 +42,13 @@ from wld.events import Event, Gap, GapReason, Trade
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
+TICK_S = 0.5
 SPACING_S = 1.0
 """Seconds between two regular requests at least: a hundredth of what the venue allows."""
 AT_ONCE = 8
-"""Audits under way at most, of which each waits a second before it asks: a fifteenth of what the venue allows."""
+"""Audits under way at most."""
+EARLY_AT_ONCE = 4
+"""Audits out of turn that begin in one tick at most: a fifteenth of what the venue allows."""
 EARLY = 400
 """So many trades of a topic are not left to its turn: the venue lists 1,000, and until they are compared more will come."""
 SIGN_WAIT_S = 4.0
@@ -53,7 +56,7 @@ SIGN_WAIT_S = 4.0
 SIGN_AGAIN_S = 30.0
 """A symbol is audited for losses that were seen no more often than this."""
 KEEP_S = 1.0
-"""What is published in so long before the venue is asked is compared in price, size and side."""
+"""What is published in so long before the venue is asked is compared in price, size and side; out of turn nobody waits."""
 SETTLE_S = 1.0
 """Between the venue's list and the ping that proves that no line is behind it."""
 PROOF_S = 20.0
@@ -209,11 +212,11 @@ class Auditor:
     async def _audit_in_turn(self, rest: BybitRest, nursery: trio.Nursery) -> None:
         self._next = trio.current_time() + min(self._begin_round(), FIRST_S)
         while True:
-            self._look_at_times()
+            await self._look_at_times()
             while (found := self._find_due(trio.current_time())) is not None:
-                feed, topic = found
+                feed, topic, keep_s = found
                 self._busy.add(topic)
-                nursery.start_soon(self._audit, rest, feed, topic)
+                nursery.start_soon(self._audit, rest, feed, topic, keep_s)
             await trio.sleep(min(TICK_S, self._interval_s))
 
     def _begin_round(self) -> float:
@@ -223,18 +226,19 @@ class Auditor:
         self._step_s = max(self._interval_s, count * SPACING_S) / count
         return self._step_s
 
-    def _find_due(self, now: float) -> tuple[Feed, str] | None:
+    def _find_due(self, now: float) -> tuple[Feed, str, float] | None:
+        """What to audit, and for how long to keep what comes before the venue is asked."""
         if now < self._not_before or self._backfill.gate.closed_for(now) or len(self._busy) >= AT_ONCE:
             return None
         for topic, (due, feed) in self._signs.items():
             if now >= due and topic not in self._busy:
                 del self._signs[topic]
                 self._signed[topic] = now
-                return feed, topic
+                return feed, topic, KEEP_S
         for topic, feed in self._early.items():
-            if topic not in self._busy:
+            if topic not in self._busy:  # it may have begun for another reason
                 del self._early[topic]
-                return feed, topic
+                return feed, topic, 0.0
         if now < self._next:
             return None
         if not self._round:
@@ -243,19 +247,22 @@ class Auditor:
         while self._round:
             feed, topic = self._round.popleft()
             if topic not in self._busy:
-                return feed, topic
+                return feed, topic, KEEP_S
         return None
 
-    def _look_at_times(self) -> None:
-        waiting: list[tuple[int, str, Feed]] = []
-        self._followed = [(feed, topic) for feed in self._feeds() for topic in feed.trade_topics()]
-        for feed, topic in self._followed:
+    async def _look_at_times(self) -> None:
+        """When each topic's last trade came, and which have had so many that they are due out of turn."""
+
+        def look(one: tuple[Feed, str]) -> int:
+            feed, topic = one
             self._look_at_time(feed.memory, topic)
-            count = feed.memory.trades_so_far(topic) - self._account(topic).counted
-            if count >= EARLY:
-                waiting.append((count, topic, feed))
+            return feed.memory.trades_so_far(topic) - self._account(topic).counted
+
+        self._followed = [(feed, topic) for feed in self._feeds() for topic in feed.trade_topics()]
+        counts = zip(await in_pieces(look, self._followed), self._followed, strict=True)
+        waiting = [one for one in counts if one[0] >= EARLY and one[1][1] not in self._busy]
         waiting.sort(key=lambda one: -one[0])
-        self._early = {topic: feed for _, topic, feed in waiting}
+        self._early = {topic: feed for _, (feed, topic) in waiting[:EARLY_AT_ONCE]}
 
     def _look_at_time(self, memory: Memory, topic: str) -> None:
         last, time = memory.last_trade(topic), memory.last_time(topic)
@@ -267,9 +274,9 @@ class Auditor:
 
     # -- one topic
 
-    async def _audit(self, rest: BybitRest, feed: Feed, topic: str) -> None:
+    async def _audit(self, rest: BybitRest, feed: Feed, topic: str, keep_s: float) -> None:
         try:
-            await self._audit_topic(rest, feed, topic)
+            await self._audit_topic(rest, feed, topic, keep_s)
             self._backoff.reset()
         except RetryableSourceError as error:
             self._complaints.tell("audit", f"trades cannot be audited, recording goes on without: {error}")
@@ -277,7 +284,7 @@ class Auditor:
         finally:
             self._busy.discard(topic)
 
-    async def _audit_topic(self, rest: BybitRest, feed: Feed, topic: str) -> None:
+    async def _audit_topic(self, rest: BybitRest, feed: Feed, topic: str, keep_s: float) -> None:
         memory, account = feed.memory, self._account(topic)
         if topic not in feed.trade_topics() or memory.is_unsettled(topic):
             return
@@ -285,25 +292,18 @@ class Auditor:
         if before is None and memory.last_time(topic) is not None:
             return  # trades without ids: nothing can be said of them
         with feed.keep() as kept:
-            await trio.sleep(KEEP_S)
+            await trio.sleep(keep_s)
             comparison = await self._compare_enough(rest, memory, topic, before)
             if comparison is not None:
                 await self._look_for_differences(topic, comparison, list(kept))
         if comparison is None:
             return
+        trades = await self._read(topic, comparison.suspects)
         if comparison.suspects and not await self._is_proven(feed):
             return
         if account.holes != asked_holes or memory.is_unsettled(topic):
             return
-        if comparison.unlisted is not None:
-            self.unlisted += 1
-            first, last = comparison.unlisted
-            self._complaints.tell(
-                "unlisted",
-                f"{topic}: REST lists only the latest trades of those since the last audit:"
-                f" nothing proves {(last - first) / 1e9:.1f} s of them",
-            )
-        await self._tell_missing(memory, topic, comparison)
+        self._tell_findings(memory, topic, comparison, trades)
         account.settled, account.is_anchored = comparison.settled, comparison.is_anchored
         account.audited_at = trio.current_time()
 
@@ -338,13 +338,26 @@ class Auditor:
                 comparison.due.pop()  # perhaps of after the end
             due = {trade.trade_id for trade in comparison.due}
             suspects = [trade for trade in comparison.suspects if trade.trade_id in due]
-            await self._tell_missing(memory, topic, comparison._replace(suspects=suspects))
+            trades = await self._read(topic, suspects)
+            self._tell_findings(memory, topic, comparison._replace(suspects=suspects), trades)
 
-    async def _tell_missing(self, memory: Memory, topic: str, comparison: Comparison) -> None:
-        """Tell those of the suspects that did not come meanwhile."""
+    @staticmethod
+    async def _read(topic: str, suspects: Sequence[Listed]) -> dict[str, Trade]:
+        """Those that can be read, by id."""
         symbol = topic.rpartition(".")[2]
-        read = await in_pieces(lambda suspect: to_trade(suspect.item, symbol, 0), comparison.suspects)
-        trades = {trade.trade_id: trade for trade in read if trade is not None}
+        read = await in_pieces(lambda suspect: to_trade(suspect.item, symbol, 0), suspects)
+        return {trade.trade_id: trade for trade in read if trade is not None}
+
+    def _tell_findings(self, memory: Memory, topic: str, comparison: Comparison, trades: Mapping[str, Trade]) -> None:
+        """Tell those of the suspects that did not come meanwhile. Nothing is awaited, so that no Gap of the topic comes between."""
+        if comparison.unlisted is not None:
+            self.unlisted += 1
+            first, last = comparison.unlisted
+            self._complaints.tell(
+                "unlisted",
+                f"{topic}: REST lists only the latest trades of those since the last audit:"
+                f" nothing proves {(last - first) / 1e9:.1f} s of them",
+            )
         forgotten = memory.forgotten(topic)
         known = memory.known_trades(topic, [trade.trade_id for trade in comparison.suspects])
         missing = {
