@@ -133,14 +133,17 @@ class Heatmap:
         self._report()
 
     def _report(self) -> None:
-        for symbol, heatmap in self.radar.maps.items():
-            health = heatmap.health
-            self.context.status(
-                "heatmap",
-                {
-                    "symbol": symbol,
-                    "liquidations": len(heatmap.liquidations),
-                    "verdict": health.verdict,
-                    "coverage": health.coverage_long,
-                },
-            )
+        """One line holds one symbol's figures: the last one's."""
+        symbol, heatmap = next(reversed(self.radar.maps.items()), (None, None))
+        if heatmap is None:
+            return
+        health = heatmap.health
+        self.context.status(
+            "heatmap",
+            {
+                "symbol": symbol,
+                "liquidations": len(heatmap.liquidations),
+                "verdict": health.verdict,
+                "coverage": health.coverage_long,
+            },
+        )

@@ -19,7 +19,6 @@ import trio
 
 from wld.config import ScreenConfig
 from wld.ring import Subscription
-from wld.terminal import pictures
 from wld.terminal.cells import compose
 from wld.terminal.facts import Facts
 from wld.terminal.frame import Frame, FrameState, draw_frame
@@ -472,6 +471,8 @@ class Screen(Surface):
         """Write what is on the screen to three files; the only thing the screen ever writes to disk."""
         if self._shown is None:
             return
+        from wld.terminal import pictures  # loaded once somebody saves
+
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.view.now / 1e9))
         stem = Path(self._config.directory) / f"wld-{self.view.symbol or 'screen'}-{stamp}"
         pane = self.panels.pane
