@@ -19,6 +19,8 @@ from wld.bybit.subscriptions import split_topics, topics_for
 from wld.config import Setting, load
 from wld.engine import assemble
 from wld.service import SinkEntry
+from wld.tape.apart import seal_apart
+from wld.tape.choices import Choices
 
 
 class Spec(msgspec.Struct):
@@ -31,6 +33,8 @@ class Spec(msgspec.Struct):
     settings: dict[str, Any] = {}
     arrivals: str | None = None
     """File for (events so far, monotonic ns) of each batch at a sink."""
+    seals: str | None = None
+    """A journal that is sealed once a third of the messages is there, as the recorder seals an hour's."""
     rows_only: bool = False
     watchers: int = 0
     """More sinks that count events."""
@@ -145,9 +149,18 @@ def main() -> None:
         service.stop()
         result["stopping"] = cpu
 
+    async def seal_meanwhile(journal: Path) -> None:
+        while source.statistics.messages < spec.messages // 3:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        begun = time.monotonic_ns()
+        await trio.to_thread.run_sync(seal_apart, journal, {}, Choices())
+        result["sealing"] = begun, time.monotonic_ns()
+
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
+            if spec.seals:
+                nursery.start_soon(seal_meanwhile, Path(spec.seals))
             await service.run()
 
     trio.run(run)

@@ -9,13 +9,13 @@ from benchmarks.parts.cost import end_to_end, mixes, views
 from benchmarks.parts.growth import growth
 from benchmarks.parts.others import predecessor
 from benchmarks.parts.pieces import ceiling, decoding, formats, ring, transports
-from benchmarks.parts.rates import breadth, latency, paced
+from benchmarks.parts.rates import breadth, latency, paced, sealing
 from benchmarks.parts.scaling import workers
 
 PARTS: dict[str, Callable[[Bench], Table]] = {
     part.__name__: part
     for part in (
-        ceiling, end_to_end, views, mixes, transports, decoding, ring, predecessor, paced, latency, breadth, growth,
-        workers, formats,
+        ceiling, end_to_end, views, mixes, transports, decoding, ring, predecessor, paced, latency, sealing, breadth,
+        growth, workers, formats,
     )
 }  # fmt: skip

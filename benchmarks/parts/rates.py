@@ -12,9 +12,12 @@ import numpy as np
 
 import wld
 from benchmarks import bare, check, messages
-from benchmarks.bench import ROOT, Bench, Table, steady
+from benchmarks.bench import ROOT, Bench, Table, spread, steady
 from benchmarks.messages import Mix
-from wld.bybit.subscriptions import ARGS_LIMIT
+from wld import Batch, TapeWriter
+from wld.bybit.protocol import BybitProtocol
+from wld.bybit.subscriptions import ARGS_LIMIT, topics_for
+from wld.config import TOPICS
 
 WAITS = (0.0, 0.001, 0.005, 0.02)
 WIDE = Mix(symbols=500)
@@ -77,8 +80,59 @@ def latency(bench: Bench) -> Table:
     return ["source.wait", "p50, ms", "p99, ms", "p99.9, ms", "most, ms", "of a core", "of it inside send(), us"], rows
 
 
+def sealing(bench: Bench) -> Table:
+    """The same with no wait while an hour of 500 messages a second is sealed beside it, and before and after."""
+    count, rate = bench.count(1_800_000), 5000.0
+    found: dict[str, list[Any]] = {"not sealing": [], "sealing": []}
+    took = []
+    for repeat in range(min(3, bench.repeats)):
+        journal = _an_hour(bench.folder / f"hour{repeat}", count)
+        delays, sent, result = _timed(
+            bench, rate, 20 * bench.scale + 4, settings={"source.wait": 0.0}, seals=str(journal)
+        )
+        begun, ended = result["sealing"]
+        during = (sent >= begun) & (sent < ended)
+        took.append((ended - begun) / 1e9)
+        found["sealing"].append(delays[during])
+        found["not sealing"].append(delays[~during & (sent > sent[0] + (sent[-1] - sent[0]) // 5)])
+    rows = []
+    for what, runs in found.items():
+        quantiles = np.array([np.percentile(run, (50, 99, 99.9, 100)) for run in runs])
+        rows.append([what, str(sum(map(len, runs))), *(spread(column) for column in quantiles.T)])
+    rows[1][0] += f" {count:,} messages for {spread(took, 1, ' s')}"
+    return ["meanwhile", "messages", "p50, ms", "p99, ms", "p99.9, ms", "most, ms"], rows
+
+
+def _an_hour(folder: Path, count: int) -> Path:
+    """A journal of so many messages as the recorder leaves it, a flush each second of 500."""
+    content = list(messages.stream(min(count, 100_000)))
+    protocol = BybitProtocol(topics_for(messages.Mix().names(), TOPICS, 50))
+    protocol.open(messages.START_MS * 10**6)
+    reads = [
+        protocol.receive_read(content[at : at + 250], messages.START_MS * 10**6 + at)
+        for at in range(0, len(content), 250)
+    ]
+    writer = TapeWriter(folder, source="benchmark", clock="recorded", rotate_minutes=10**7, sync_interval_s=3600.0)
+    number = 0
+    for at in range(count // 250):
+        batch = Batch(reads[at % len(reads)], number)
+        number += len(batch)
+        writer.append(batch)
+        if at % 2:
+            writer.flush()
+    return Path(writer.close(seal=False).files[0])
+
+
 def _delays(bench: Bench, rate: float, seconds: float, **client: Any) -> tuple[Any, Any, dict[str, Any]]:
     """(send to sink of each message, time inside send() of each; ms; the result), the first fifth left out."""
+    delays, _, result = _timed(bench, rate, seconds, **client)
+    inside = np.frombuffer((bench.folder / "times").read_bytes(), np.int64).reshape(-1, 2) / 1e6
+    first = len(delays) // 5
+    return delays[first:], inside[first:, 1] - inside[first:, 0], result
+
+
+def _timed(bench: Bench, rate: float, seconds: float, **client: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """(send to sink of each message, ms; when each was sent, monotonic ns; the result)."""
     times, arrivals = bench.folder / "times", bench.folder / "arrivals"
     result = bench.run(
         count=int(rate * seconds), server={"rate": rate, "times": str(times)}, arrivals=str(arrivals), **client
@@ -88,9 +142,7 @@ def _delays(bench: Bench, rate: float, seconds: float, **client: Any) -> tuple[A
     last_event = np.cumsum([events_in(content) for content in messages.read(Path(result["path"]))])
     where = np.searchsorted(pairs[:, 0], last_event)
     known = where < len(pairs)
-    delays = (pairs[where[known], 1] - sent[known, 0]) / 1e6
-    first = len(delays) // 5
-    return delays[first:], (sent[first:, 1] - sent[first:, 0]) / 1e6, result
+    return (pairs[where[known], 1] - sent[known, 0]) / 1e6, sent[known, 0], result
 
 
 def events_in(content: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -264,7 +265,7 @@ class Recorder:
 
     async def _seal(self, writer: TapeWriter) -> None:
         try:
-            await trio.to_thread.run_sync(writer.seal_pending)
+            await trio.to_thread.run_sync(partial(writer.seal_pending, apart=True))
         except TapeError as error:
             # The journal is whole and stays. Sealing is work: not each second on a disk that stays full.
             if not self._seal_refused:

@@ -22,24 +22,25 @@ class Choices:
         self.remembers = remembers
         """Whether what is noted is ever recalled."""
         self._place = place
-        self._known = {} if known is None else known
+        self.known = {} if known is None else known
+        """(choice, for how many blocks more) by place."""
         self._shared = place if shared is None else shared
 
     def of(self, part: object) -> Choices:
         """Those of a part of this: of a kind, a column, a piece of a column."""
-        return Choices(f"{self._place}/{part}", self._known, remembers=self.remembers)
+        return Choices(f"{self._place}/{part}", self.known, remembers=self.remembers)
 
     def for_rows(self, count: int, symbol: str = "") -> Choices:
         """Those of a symbol's column of so many rows."""
-        return self if count < _MANY else Choices(f"{self._place}\n{symbol}", self._known, self._place)
+        return self if count < _MANY else Choices(f"{self._place}\n{symbol}", self.known, self._place)
 
     def recall(self) -> int | None:
         """What was chosen here lately; None: try again."""
-        kept = self._known.get(self._place)
+        kept = self.known.get(self._place)
         if kept is None and self._place != self._shared:
-            lent = self._known.get(self._shared + _LONG)
+            lent = self.known.get(self._shared + _LONG)
             if lent is not None:
-                kept = self._known[self._place] = [lent[0], _RELIED]
+                kept = self.known[self._place] = [lent[0], _RELIED]
         if kept is None or kept[1] == 0:
             return None
         kept[1] -= 1
@@ -50,15 +51,15 @@ class Choices:
         if not self.remembers:
             return choice
         if self._place == self._shared:
-            self._known[self._place] = [choice, _RELIED_SHORT]
+            self.known[self._place] = [choice, _RELIED_SHORT]
         else:
-            self._known[self._place] = [choice, _RELIED]
-            self._known[self._shared + _LONG] = [choice, 0]
+            self.known[self._place] = [choice, _RELIED]
+            self.known[self._shared + _LONG] = [choice, 0]
         return choice
 
     def settle(self, noted: int, choice: int) -> None:
         """Where `noted` is remembered, it is this choice."""
-        kept = self._known.get(self._place)
+        kept = self.known.get(self._place)
         if kept is not None and kept[0] == noted:
             kept[0] = choice
 

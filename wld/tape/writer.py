@@ -21,6 +21,7 @@ from wld.book import OrderBook
 from wld.errors import BookInvalid, TapeError
 from wld.events import BookDelta, BookSnapshot, Event, Instrument
 from wld.tape import layout, rows
+from wld.tape.apart import seal_apart
 from wld.tape.checkpoints import Books
 from wld.tape.choices import Choices
 from wld.tape.collector import Collector
@@ -272,13 +273,15 @@ class TapeWriter:
         self.pending.append(self._journal.path)
         self._journal = None
 
-    def seal_pending(self) -> None:
-        """Seal finished journals; may run in another thread than `append`. Raises: TapeError."""
+    def seal_pending(self, *, apart: bool = False) -> None:
+        """Seal finished journals; may run in another thread than `append`, and `apart` from this process, which then
+        only waits. Raises: TapeError."""
         while self.pending:
             journal = self.pending[0]
             # A twin is there where the journal could not be deleted the last time.
             twin = sealed_twin(Segment(journal))
-            sealed = Sealed(twin, ()) if twin else seal(journal, self._sealed_books, self._choices)
+            how = seal_apart if apart else seal
+            sealed = Sealed(twin, ()) if twin else how(journal, self._sealed_books, self._choices)
             if sealed.damages:
                 kept = set_aside(journal)
                 self.notes.append(

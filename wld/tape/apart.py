@@ -1,0 +1,84 @@
+"""Owns sealing in a process of its own: threads share the interpreter, of which sealing would take its half from the event
+loop. Says nothing about how a tape is sealed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from wld import process
+from wld.errors import TapeError
+from wld.tape.checkpoints import Books
+from wld.tape.choices import Choices
+from wld.tape.seal import Sealed, seal
+from wld.tape.segment import Segment, sealed_twin
+
+FROM_BYTES = 4 << 20
+"""Of a journal: starting a process costs some 0.2 s, as much as sealing this."""
+NICE = 10
+"""A recorder that has work gets nine tenths of a core that both want."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def seal_apart(journal: Path, books: Books, choices: Choices) -> Sealed:
+    """As `seal`, in another process where the journal is large and one can be had; waits for it however long it takes, as
+    for a disk. A kill of either leaves the journal.
+
+    Raises:
+        TapeError: as `seal`, or the process died; then the journal stays, and sealing may be tried again.
+    """
+    try:
+        if not sys.executable or journal.stat().st_size < FROM_BYTES:
+            return seal(journal, books, choices)
+        # A session of its own: the terminal's Ctrl-C is not for it.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "wld.tape.apart", str(os.getpid())],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+    except OSError:
+        return seal(journal, books, choices)
+    said, complaints = child.communicate(pickle.dumps((journal, books, choices)))
+    if child.returncode:
+        if sealed_twin(Segment(journal)):
+            books.clear()  # it was done but for its answer
+        lines = complaints.decode(errors="replace").strip().splitlines() or [f"status {child.returncode}"]
+        raise TapeError(f"{journal}: cannot be sealed: its process ended: {lines[-1]}; the journal stays readable")
+    answer = pickle.loads(said)
+    if isinstance(answer, str):
+        raise TapeError(answer)
+    sealed, moved, choices.known = answer
+    books.clear()
+    books.update(moved)
+    return sealed  # type: ignore[no-any-return]
+
+
+def main(parent: int) -> None:
+    """Seal what standard input asks for, and answer on standard output."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a supervisor stops all of a group: the recorder waits for this
+    try:
+        # When the thread ends that started this, which it does not before this does but with its process.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (AttributeError, OSError):
+        process.end_with(parent)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(NICE)
+    process.tune()
+    journal, books, choices = pickle.load(sys.stdin.buffer)
+    if os.getppid() != parent:
+        return
+    try:
+        answer: object = seal(journal, books, choices), books, choices.known
+    except TapeError as error:
+        answer = str(error)
+    sys.stdout.buffer.write(pickle.dumps(answer))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
