@@ -22,7 +22,7 @@ import numpy as np
 from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.history import HeatMap
 from wld_heatmap.judgement import Report, judge
-from wld_heatmap.model import Step
+from wld_heatmap.step import Step
 
 import wld
 from wld import AggressorSide, Instrument, Liquidation, MarginTier, PositionSide, Ticker, Trade, parse_fixed

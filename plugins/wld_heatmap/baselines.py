@@ -7,7 +7,8 @@ from collections import deque
 import numpy as np
 
 from wld_heatmap.ledger import LONG, SHORT, Floats, leverage_tiers, shifted
-from wld_heatmap.model import HOUR_NS, MINUTE_NS, STEP_NS, Forced, HeatModel, Step
+from wld_heatmap.model import HeatModel
+from wld_heatmap.step import HOUR_NS, MINUTE_NS, STEP_NS, Forced, Step
 
 BASELINES = ("distance", "recency", "uniform", "predecessor", "untouched")
 MEANING = {

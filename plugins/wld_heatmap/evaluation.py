@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from wld_heatmap.baselines import BASELINES, Baselines
 from wld_heatmap.ledger import LONG, SHORT, Floats, shifted
-from wld_heatmap.model import MINUTE_NS, RECENT_NS, STEP_NS, Forced, HeatModel, Step
+from wld_heatmap.model import RECENT_NS, HeatModel
+from wld_heatmap.step import MINUTE_NS, STEP_NS, Forced, Step
 
 Indices = npt.NDArray[np.int64]
 

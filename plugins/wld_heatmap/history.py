@@ -28,7 +28,8 @@ from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.evaluation import LEAD_S, WARM_UP_NS, Sample, Scorer
 from wld_heatmap.judgement import Interval, Report, judge
 from wld_heatmap.ledger import LONG, SHORT, Floats
-from wld_heatmap.model import MINUTE_NS, STEP_NS, HeatModel, Step
+from wld_heatmap.model import HeatModel
+from wld_heatmap.step import MINUTE_NS, STEP_NS, Step
 
 GRACE_NS = 2 * STEP_NS
 """`advance` leaves the last two seconds open, so that events still under way count where they belong."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from wld_heatmap.baselines import BASELINES
 from wld_heatmap.evaluation import SERIES, TOP, Indices, Sample
 from wld_heatmap.ledger import Floats
-from wld_heatmap.model import HOUR_NS
+from wld_heatmap.step import HOUR_NS
 
 EVEN = 0.05
 """Share of every predictor's probability that is spread evenly, so that a miss costs much but not all."""

@@ -14,7 +14,6 @@ from math import log
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 
 from wld import SCALE, Instrument
 from wld_heatmap.config import HeatmapConfig
@@ -33,10 +32,8 @@ from wld_heatmap.ledger import (
     trigger_of_bankruptcy,
 )
 from wld_heatmap.recent import Recent
+from wld_heatmap.step import HOUR_NS, MINUTE_NS, STEP_NS, Flow, Forced, Step
 
-STEP_NS = 1_000_000_000
-MINUTE_NS = 60 * STEP_NS
-HOUR_NS = 60 * MINUTE_NS
 RECENT_NS = 60 * STEP_NS
 """How long after the mark price crossed a bin a liquidation may be reported for it."""
 FORCED_STEPS = 5
@@ -46,50 +43,6 @@ MARK_AGE_NS = 60 * STEP_NS
 WIDEST_BIN = 0.02
 """However coarse the tick is against the price."""
 MEMORY_NS = 72 * HOUR_NS
-
-Flow = dict[tuple[bool, int, int], int]
-"""(taker buys?, margin tier, bin) to size, 1e-8 base coin; integers, so that sums do not depend on order."""
-
-
-class Forced(Struct, frozen=True):
-    """A real liquidation with its trigger; prices 1e-8 quote units, size base coin, notional quote units."""
-
-    time: int
-    is_long: bool
-    size: float
-    notional: float
-    bankruptcy_price: int
-    trigger_price: float
-    bin: int
-    is_snapped: bool
-    """Whether its mapped trigger lay outside what the mark price had crossed, and was taken to the nearest crossed."""
-
-
-class Step(Struct):
-    """What one step brought."""
-
-    start: int
-    mark: list[int] = []
-    """First, highest, lowest, last mark price, or empty."""
-    flow: Flow = {}
-    late: dict[tuple[int, bool, int, int], int] = {}
-    """Backfilled trades, their minute (event time) first."""
-    last_price: int | None = None
-    low_price: int | None = None
-    high_price: int | None = None
-    open_interest: int | None = None
-    liquidations: list[tuple[int, bool, int, int]] = []
-    """(event time, long?, size, bankruptcy price)"""
-    has_gap: bool = False
-    gap_in_mark: bool = False
-    gap_in_trades: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing came."""
-        return not (
-            self.mark or self.flow or self.late or self.liquidations or self.has_gap or self.open_interest is not None
-        )
 
 
 class HeatModel:

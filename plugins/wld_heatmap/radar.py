@@ -12,7 +12,8 @@ from wld.reads import Joined, Reads
 from wld.tables import BACKFILLED, BLOCK_TRADE, BUY, TICKER_PLACE, Columns, Ints
 from wld_heatmap.config import HeatmapConfig, check
 from wld_heatmap.history import TAKEN, HeatMap
-from wld_heatmap.model import STEP_NS, HeatModel, Step
+from wld_heatmap.model import HeatModel
+from wld_heatmap.step import STEP_NS, Step
 
 FULL_SYMBOLS = 12
 """With more symbols than about so many, each keeps fewer columns."""

@@ -14,7 +14,7 @@ from wld_heatmap.config import HeatmapConfig
 from wld_heatmap.evaluation import SERIES, Sample
 from wld_heatmap.history import HeatMap
 from wld_heatmap.judgement import _auc, _deviance_explained, _Ranking, judge
-from wld_heatmap.model import HOUR_NS
+from wld_heatmap.step import HOUR_NS
 
 import wld
 
