@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.bybit import frames
 from tests.bybit.several import BOOK, TICKER, TRADES, two_lines
 from wld.events import BookSnapshot, Ticker
@@ -15,6 +17,32 @@ def test_a_trade_that_one_line_lost_without_knowing_comes_late_rather_than_never
     lines.deliver(second)
     assert sorted(lines.names(TRADES)) == lines.venue.published[TRADES]
     assert lines.arbiter.counters["divergence_alone"] == 1
+
+
+def test_a_ticker_that_one_line_lost_without_knowing_comes_late_rather_than_never() -> None:
+    lines, first, second = two_lines()
+    lines.venue.time += 100
+    lines.publish(lines.venue.ticker(), but=first)
+    lines.venue.time += 100
+    lines.publish(lines.venue.ticker())
+    lines.deliver(first)
+    lines.deliver(second)
+    assert sorted(lines.names(TICKER))[1:] == lines.venue.published[TICKER]  # behind the first snapshot
+    assert lines.arbiter.counters["divergence_alone"] == 1
+    assert not lines.gaps()
+
+
+def test_a_ticker_of_a_line_whose_push_times_are_wrong_does_not_go_out_a_second_time() -> None:
+    lines, first, second = two_lines()
+    for _ in range(3):
+        lines.venue.time += 100
+        frame = lines.venue.ticker()
+        lines.queues[first].append(frame)
+        body = json.loads(frame)
+        lines.queues[second].append(json.dumps({**body, "ts": body["ts"] - 3_600_000}))
+    lines.deliver(first)
+    lines.deliver(second)
+    assert lines.names(TICKER)[1:] == lines.venue.published[TICKER]
 
 
 def test_trades_on_one_line_only_for_long_are_told_and_that_line_subscribes_anew() -> None:

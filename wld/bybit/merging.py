@@ -272,7 +272,7 @@ class Merging(Telling, ABC):
                 self._resync(line, topic)
                 return out
         elif not at_end and self._is_behind(topic, item):
-            return self._late(topic, item)
+            return self._passed_over(topic, line, view, item) or self._late(topic, item)
         return self._say(topic, view, item)
 
     def _late(self, topic: TopicState, item: Item) -> list[Event]:
@@ -370,6 +370,20 @@ class Merging(Telling, ABC):
         self._remember_extra(topic, item.key)
         self._diverge("divergence_alone", topic, f"line {line} brings what the others passed over ({len(events)})")
         return events
+
+    def _passed_over(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
+        """A ticker that belongs right behind this line's place, where the others had none of its sequence: they lost it."""
+        log, hole = topic.log, topic.hole_order
+        if not item.is_flow or view.cursor is None or view.cursor < log.base or item.order[0] is None:
+            return []
+        before, behind = log.at(view.cursor)[2], [log.at(i)[2] for i in range(view.cursor + 1, log.end + 1)]
+        if not is_older(topic.kind, before, item.order) or (hole and is_older(topic.kind, item.order, hole)):
+            return []
+        if item.key in topic.extra or any(order[0] == item.order[0] for order in (before, *behind)):
+            return []  # the same, or another time of it
+        self._remember_extra(topic, item.key)
+        self._diverge("divergence_alone", topic, f"line {line} brings what the others passed over")
+        return list(item.events)
 
     def _remember_extra(self, topic: TopicState, key: Any) -> None:
         topic.extra[key] = None
