@@ -139,6 +139,20 @@ def test_a_gap_speaks_of_all_up_to_the_first_trade_behind_it() -> None:
     assert audit(account, page, {"t1", "t2", "t5", "t7"}) == ["t6"]
 
 
+def test_where_the_list_begins_anew_behind_a_gap_what_went_out_in_between_tells_from_where_all_is_due() -> None:
+    account = Account()
+    account.begin_again(("t2", 1_002 * MS))
+    account.note(("t2", 1_002 * MS))
+    account.note(("t4", 1_004 * MS))
+    account.note(("t5", 1_005 * MS))
+    found = compare(listed(item(7), item(8)), {"t8"}, account, forgotten=-1, young=NEVER, now=None)
+    assert (names(found.suspects), found.unlisted) == (["t7"], (1_004 * MS, 1_007 * MS))
+    found = compare(
+        listed(*(item(n) for n in range(1, 7))), {"t1", "t2", "t3", "t5"}, account, forgotten=-1, young=NEVER, now=None
+    )
+    assert names(found.suspects) == ["t4", "t6"]
+
+
 def test_where_nothing_came_since_all_is_due_from_the_venues_time_on() -> None:
     account = Account()
     first = compare(listed(item(1), item(2)), (), account, forgotten=-1, young=NEVER, now=1_010 * MS)

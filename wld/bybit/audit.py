@@ -68,7 +68,7 @@ def in_order(usable: Iterable[Listed | None]) -> list[Listed]:
 class Account:
     """How far one topic's trades are accounted for."""
 
-    __slots__ = ("after", "audited_at", "counted", "holes", "is_anchored", "settled")
+    __slots__ = ("after", "audited_at", "counted", "holes", "is_anchored", "seen", "settled")
 
     def __init__(self) -> None:
         self.settled: int | None = None
@@ -77,6 +77,8 @@ class Account:
         """A trade was, so that a list that reaches back has it."""
         self.after: LastTrade | None = None
         """Where it begins anew, the newest trade before the Gap: up to the first trade behind that the Gap speaks."""
+        self.seen: int | None = None
+        """Event time (ns) of a trade that went out since: it is due from there on, where the list begins later still."""
         self.holes = 0
         """So many Gaps spoke of the topic: what was asked before the last is of no use."""
         self.audited_at: float | None = None
@@ -86,8 +88,13 @@ class Account:
 
     def begin_again(self, last: LastTrade | None) -> None:
         """A Gap speaks of this topic; `last` is the newest trade before it."""
-        self.settled, self.after, self.is_anchored = None, last, False
+        self.settled, self.after, self.is_anchored, self.seen = None, last, False, None
         self.holes += 1
+
+    def note(self, last: LastTrade) -> None:
+        """A trade went out last."""
+        if self.settled is None and self.seen is None and last[1] > (self.after[1] if self.after else -1):
+            self.seen = last[1]
 
 
 class Comparison(NamedTuple):
@@ -130,7 +137,7 @@ def compare(
     if settled is None:
         behind = account.after[1] if account.after else -1
         begun = (t.event_time for t in listed if t.trade_id in known and t.event_time > behind)
-        settled = next(begun, None)
+        settled = min((time for time in (next(begun, None), account.seen) if time is not None), default=None)
         if settled is None:
             return Comparison([], [], None if now is None else max(now, behind), None)
         is_anchored = True

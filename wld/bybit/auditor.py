@@ -271,6 +271,7 @@ class Auditor:
             if marks is None:
                 marks = self._marks[topic] = Marks()
             marks.note(last[1], time)
+            self._account(topic).note(last)
 
     # -- one topic
 
