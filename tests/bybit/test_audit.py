@@ -718,3 +718,13 @@ async def test_receive_times_do_not_go_back_from_one_hole_to_the_next(autojump_c
     out, _ = await run(Venue(page(*(item(n) for n in range(1, 40)))), 30, feed=feed)
     assert len([event for event in out if isinstance(event, wld.Gap)]) > 10
     assert [event.receive_time for event in out] == sorted(event.receive_time for event in out)
+
+
+async def test_a_request_that_failed_shortly_before_the_end_is_made_again_then(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    feed = Feed(ReceiveClock())
+    feed.known.add("t4")
+    page_of_all = page(*(item(n) for n in range(1, 7)))
+    out, _ = await run(Venue(httpx.Response(500), page_of_all), 14, feed=feed)
+    assert [event.trade_id for event in out if isinstance(event, wld.Trade)] == ["t3"]

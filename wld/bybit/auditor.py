@@ -313,8 +313,8 @@ class Auditor:
 
         What was audited longest ago is first; many symbols may not all be in time.
         """
-        if trio.current_time() < self._not_before or self._backfill.gate.closed_for(trio.current_time()):
-            return
+        if self._backfill.gate.closed_for(trio.current_time()):
+            return  # a failure alone does not keep from a last try
         at_once = trio.CapacityLimiter(AT_ONCE)
         async with trio.open_nursery() as nursery:
             waiting = sorted(self._followed, key=lambda one: self._account(one[1]).audited_at or 0.0)
