@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, msgpack
 
 from wld import process
 from wld.errors import TapeError
@@ -23,6 +26,23 @@ FROM_BYTES = 4 << 20
 NICE = 10
 """A recorder that has work gets nine tenths of a core that both want."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class _Task(Struct):
+    """What the other process is asked."""
+
+    journal: Path
+    books: Books
+    known: dict[str, list[int]]
+
+
+class _Answer(Struct):
+    """What it says: what was sealed, and what the two became meanwhile; or why not."""
+
+    sealed: Sealed | None = None
+    books: Books = {}
+    known: dict[str, list[int]] = {}
+    refusal: str = ""
 
 
 def seal_apart(journal: Path, books: Books, choices: Choices) -> Sealed:
@@ -42,19 +62,31 @@ def seal_apart(journal: Path, books: Books, choices: Choices) -> Sealed:
         )  # fmt: skip
     except OSError:
         return seal(journal, books, choices)
-    said, complaints = child.communicate(pickle.dumps((journal, books, choices)))
+    said, complaints = child.communicate(_encode(_Task(journal, books, choices.known)))
     if child.returncode:
         if sealed_twin(Segment(journal)):
             books.clear()  # it was done but for its answer
         lines = complaints.decode(errors="replace").strip().splitlines() or [f"status {child.returncode}"]
         raise TapeError(f"{journal}: cannot be sealed: its process ended: {lines[-1]}; the journal stays readable")
-    answer = pickle.loads(said)
-    if isinstance(answer, str):
-        raise TapeError(answer)
-    sealed, moved, choices.known = answer
+    answer = msgpack.decode(said, type=_Answer, dec_hook=_decode_part)
+    if answer.sealed is None:
+        raise TapeError(answer.refusal)
     books.clear()
-    books.update(moved)
-    return sealed  # type: ignore[no-any-return]
+    books.update(answer.books)
+    choices.known = answer.known
+    return answer.sealed
+
+
+def _encode(content: _Task | _Answer) -> bytes:
+    return msgpack.encode(content, enc_hook=_encode_part)
+
+
+def _encode_part(part: object) -> object:
+    return part.tobytes() if isinstance(part, np.ndarray) else str(part)
+
+
+def _decode_part(kind: type, part: Any) -> object:
+    return Path(part) if kind is Path else np.frombuffer(part, np.int64).copy()
 
 
 def main(parent: int) -> None:
@@ -69,14 +101,15 @@ def main(parent: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(NICE)
     process.tune()
-    journal, books, choices = pickle.load(sys.stdin.buffer)
+    task = msgpack.decode(sys.stdin.buffer.read(), type=_Task, dec_hook=_decode_part)
+    choices = Choices(known=task.known)
     if os.getppid() != parent:
         return
     try:
-        answer: object = seal(journal, books, choices), books, choices.known
+        answer = _Answer(seal(task.journal, task.books, choices), task.books, choices.known)
     except TapeError as error:
-        answer = str(error)
-    sys.stdout.buffer.write(pickle.dumps(answer))
+        answer = _Answer(refusal=str(error))
+    sys.stdout.buffer.write(_encode(answer))
     sys.stdout.flush()
 
 
