@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
@@ -18,6 +19,9 @@ from wld.config import DEFAULT_SYMBOLS, SourceConfig, nearest, parse_speed
 from wld.errors import ConfigError, SourceError
 from wld.hookspecs import SOURCE_GROUP, Source, SourceContext
 from wld.ring import Publisher
+
+if TYPE_CHECKING:
+    from wld.exchange import ExchangeAddress
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +118,21 @@ class SimSource:
         """Run both until cancelled. Raises: FatalSourceError as the Bybit source does."""
         from wld.exchange import serve_exchange
 
+        # The exchange goes last: a run that ends asks its REST once more for missing trades.
+        exchange = trio.CancelScope(shield=True)
+
+        async def serve(*, task_status: trio.TaskStatus[ExchangeAddress]) -> None:
+            with exchange:
+                await serve_exchange(self._exchange, task_status=task_status)
+
         try:
             async with trio.open_nursery() as nursery:
-                address = await nursery.start(serve_exchange, self._exchange)
-                log.debug("simulated exchange at %s, seed %d", address.ws_url, self._config.sim_seed)
-                self._bybit = BybitSource(self._config, urls=(address.ws_url, address.rest_url))
-                await self._bybit.run(ring, task_status=task_status)
-                nursery.cancel_scope.cancel()
+                try:
+                    address = await nursery.start(serve)
+                    log.debug("simulated exchange at %s, seed %d", address.ws_url, self._config.sim_seed)
+                    self._bybit = BybitSource(self._config, urls=(address.ws_url, address.rest_url))
+                    await self._bybit.run(ring, task_status=task_status)
+                finally:
+                    exchange.cancel()
         except* SourceError as group:
             raise group.exceptions[0] from None

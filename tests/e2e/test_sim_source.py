@@ -1,0 +1,32 @@
+"""The exchange inside a run ends after what follows it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+
+from wld.bybit import auditor
+from wld.config import SourceConfig
+from wld.ring import Ring
+from wld.sources import SimSource
+
+
+async def test_the_exchange_still_answers_when_the_run_asks_for_its_last_trades(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auditor, "TICK_S", 0.01)
+    asked = []
+    compare = auditor.Auditor._compare_enough
+    monkeypatch.setattr(auditor.Auditor, "_compare_enough", lambda *args: asked.append(args[3]) or compare(*args))
+    source = SimSource(SourceConfig(name="sim", sim_rate=50.0))
+    with caplog.at_level(logging.WARNING):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(source.run, Ring())
+            with trio.fail_after(10):
+                while source.figures()["messages"] < 20:  # noqa: ASYNC110 - a run has no event for it
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert asked
+    assert not caplog.records
