@@ -337,3 +337,44 @@ def test_tickers_of_a_symbol_listed_anew_with_lower_sequences_go_on_behind_a_gap
         lines.publish(lines.venue.ticker(), but=mute)
         lines.deliver_all()
     assert lines.names(TICKER)[-5:] == [None, *lines.venue.published[TICKER][-4:]]
+
+
+def test_tickers_from_before_a_new_listing_with_lower_sequences_do_not_come_behind_those_of_the_new_one() -> None:
+    lines, stalled, other = two_lines()
+    backlog = [lines.venue.ticker() for _ in range(3)]
+    lines.kill(other)
+    lines.venue.cross = 10
+    lines.venue.ticker()
+    lines.pass_time(20_000)
+    for frame in backlog:
+        lines.send(stalled, frame)  # pushed 20 s ago, and not come yet
+    fresh = lines.connect()
+    lines.deliver(fresh)
+    lines.deliver(stalled)
+    for _ in range(3):
+        lines.pass_time(100)
+        lines.send(fresh, lines.venue.ticker())
+        lines.deliver(fresh)
+    assert lines.names(TICKER)[-5:] == [None, *lines.venue.published[TICKER][-4:]]
+
+
+def test_a_minute_after_a_new_listing_the_venues_clock_may_be_set_back() -> None:
+    lines, old, other = two_lines()
+    lines.kill(other)
+    lines.venue.cross = 10
+    lines.venue.ticker()
+    lines.pass_time(20_000)
+    line = lines.connect()
+    lines.deliver(line)
+    lines.kill(old)
+    lines.pass_time(61_000)
+    lines.publish(lines.venue.ticker())
+    lines.deliver(line)
+    lines.kill(line)
+    now = lines.venue.time
+    lines.venue.time = 10_000
+    line = lines.connect()
+    lines.publish(lines.venue.ticker())
+    lines.venue.time = now
+    lines.deliver(line)
+    assert lines.names(TICKER)[-3:] == [12, None, 13]

@@ -12,6 +12,8 @@ from wld.events import BookDelta, BookSnapshot, Event, Liquidation, Ticker, Trad
 
 FAR_NS = 1_000_000_000
 """Trades of one listing that are so far apart, by the matching engine's clock, have sequences in the same order."""
+Order = tuple[int | None, int]
+"""Cross sequence, and the second measure: update id, event time or push time."""
 Prices = tuple[set[int], set[int]]
 """Of bids and asks, 1e-8."""
 
@@ -21,7 +23,7 @@ class Item:
 
     __slots__ = ("content", "events", "is_flow", "is_snapshot", "key", "order", "time")
 
-    def __init__(self, key: Any, content: int, order: tuple[int | None, int], events: list[Event]) -> None:
+    def __init__(self, key: Any, content: int, order: Order, events: list[Event]) -> None:
         self.key = key
         self.content = content
         self.order = order
@@ -115,7 +117,7 @@ def _state_item(is_strict: bool, event: Event) -> Item:
     return Item((event.sequence, content), 0, (event.sequence, event.sent_time or 0), [event])
 
 
-def is_older(kind: str, order: tuple[int | None, int], than: tuple[int | None, int]) -> bool:
+def is_older(kind: str, order: Order, than: Order) -> bool:
     """Whether an item belongs before an entry: by cross sequence where both have it, else by its second measure.
 
     A symbol that is listed anew may count from elsewhere: trades far apart in time go by that.

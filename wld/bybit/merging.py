@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from wld.bybit.following import Hole
-from wld.bybit.items import Item, is_older, liquidation_key, restamped, sent_time
+from wld.bybit.items import Item, liquidation_key, restamped, sent_time
 from wld.bybit.overlap import NS
 from wld.bybit.standing import TopicState, View
 from wld.bybit.telling import Telling
@@ -146,7 +146,7 @@ class Merging(Telling, ABC):
         assert owed is not None
         if item.is_flow and item.key == owed.key:
             topic.owed = None
-        elif is_older(topic.kind, owed.order, item.order):
+        elif topic.is_older(owed.order, item.order):
             topic.owed = None
             if owed.key not in topic.extra:
                 topic.is_after_hole = True
@@ -209,6 +209,7 @@ class Merging(Telling, ABC):
                 if item.is_snapshot or not topic.is_strict:
                     # Whoever covered the topic until then was mute on it: what came meanwhile, nobody brought.
                     gap = self._gap(GapReason.SILENCE, topic.name, topic.last_time, None)
+                    topic.is_after_hole = True
                     return [gap, *self._say(topic, view, item)]
                 self._resync(line, topic)
                 return []
@@ -285,7 +286,7 @@ class Merging(Telling, ABC):
         if topic.kind == "state" and item.is_flow:
             self._look_for_another_state(topic, item)
         first, since = self._begun.get(topic.symbol, (0, 0))
-        if topic.begun is None or not item.is_flow or not is_older(topic.kind, item.order, topic.begun[0]):
+        if topic.begun is None or not item.is_flow or not topic.is_older(item.order, topic.begun[0]):
             return []
         sent = sent_time(item.events)
         if sent < first or not self._is_believable(sent):
@@ -298,6 +299,8 @@ class Merging(Telling, ABC):
 
     def _say(self, topic: TopicState, view: View, item: Item) -> list[Event]:
         before = self._overdue(topic, item) if topic.owed is not None else []
+        if topic.kind == "state":
+            topic.note_order(item.order)
         view.cursor = topic.log.append(item, self._now)
         self._rubbish = None
         self._note_flow(item)
@@ -347,8 +350,8 @@ class Merging(Telling, ABC):
         hole = topic.hole_order
         first = log.at(log.base)[2]
         # Of the same millisecond as the first liquidations behind the Gap, it may have been sent after them.
-        is_in_hole = hole is not None and item.order != hole and is_older(topic.kind, item.order, hole)
-        if is_in_hole or (len(log.entries) >= TAIL[topic.kind] and is_older(topic.kind, item.order, first)):
+        is_in_hole = hole is not None and item.order != hole and topic.is_older(item.order, hole)
+        if is_in_hole or (len(log.entries) >= TAIL[topic.kind] and topic.is_older(item.order, first)):
             self.counters["late"] += 1  # inside a Gap that has been told, or older than anything remembered
             return []
         events = item.events
@@ -377,7 +380,7 @@ class Merging(Telling, ABC):
         if not item.is_flow or view.cursor is None or view.cursor < log.base or item.order[0] is None:
             return []
         before, behind = log.at(view.cursor)[2], [log.at(i)[2] for i in range(view.cursor + 1, log.end + 1)]
-        if not is_older(topic.kind, before, item.order) or (hole and is_older(topic.kind, item.order, hole)):
+        if not topic.is_older(before, item.order) or (hole and topic.is_older(item.order, hole)):
             return []
         if item.key in topic.extra or any(order[0] == item.order[0] for order in (before, *behind)):
             return []  # the same, or another time of it

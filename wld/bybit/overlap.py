@@ -5,7 +5,7 @@ Pure. Does not own what goes out (`wld.bybit.merging`).
 
 from __future__ import annotations
 
-from wld.bybit.items import Item, is_older, sent_time
+from wld.bybit.items import Item, sent_time
 from wld.bybit.standing import LineState, TopicState, View
 from wld.units import SCALE
 
@@ -155,7 +155,7 @@ class Overlaps:
         return view.subscribed_at if view.subscribed else None
 
     def _is_behind(self, topic: TopicState, item: Item) -> bool:
-        return not topic.log.is_empty and is_older(topic.kind, item.order, topic.log.at(topic.log.end)[2])
+        return not topic.log.is_empty and topic.is_older(item.order, topic.log.at(topic.log.end)[2])
 
     def _look_for_overlaps(self) -> None:
         """Quiet topics: lines that cover them although they have shown no message of them."""

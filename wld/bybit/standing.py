@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from wld.bybit.items import Item, kind_of, merge
+from wld.bybit.items import Item, Order, is_older, kind_of, merge
 from wld.bybit.topics import LastTrade
 from wld.events import BookDelta, BookSnapshot, Event, GapReason, Ticker
 
-Entry = tuple[Any, int, tuple[int | None, int], int, bool]
+Entry = tuple[Any, int, Order, int, bool]
 """key, content, order, time of going out, whether a snapshot (that other lines are not sent)"""
+ANEW_NS = 60_000_000_000
+"""No line is still behind a new listing that was so long ago."""
 
 
 class Log:
@@ -123,14 +125,16 @@ class LineState:
 
 class TopicState:
     __slots__ = (
-        "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_ticker", "last_time", "last_trade", "leader", "log", "name", "owed", "symbol",
+        "anew_at", "asks", "begun", "bids", "extra", "hole", "hole_order", "hole_sent", "is_after_hole", "is_fresh", "is_rejected", "is_strict", "kind", "last_ticker", "last_time", "last_trade", "leader", "log", "name", "owed", "symbol",
         "views",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.symbol = name.rpartition(".")[2]
-        self.begun: tuple[tuple[int | None, int], int] | None = None
+        self.anew_at = 0
+        """Push time of the first entry after the venue began to count the sequence from a lower one, ns."""
+        self.begun: tuple[Order, int] | None = None
         """Order and receive time of its first entry of all; None before it, and once a Gap has told what precedes it."""
         self.kind, self.is_strict = kind_of(name)
         self.log = Log()
@@ -139,7 +143,7 @@ class TopicState:
         self.last_trade: LastTrade | None = None
         self.last_ticker: Ticker | None = None
         self.hole: tuple[GapReason, int | None] | None = None
-        self.hole_order: tuple[int | None, int] | None = None
+        self.hole_order: Order | None = None
         """Order of the first entry after the last hole: what is older and unknown lies in the hole."""
         self.is_after_hole = False
         self.leader: int | None = None
@@ -161,6 +165,22 @@ class TopicState:
     @property
     def is_covered(self) -> bool:
         return any(view.attached for view in self.views.values())
+
+    def is_older(self, order: Order, than: Order) -> bool:
+        """Whether an item belongs before an entry. What was pushed before the venue counted anew is older than all since."""
+        if self.anew_at and (order[1] < self.anew_at) != (than[1] < self.anew_at):
+            return order[1] < self.anew_at
+        return is_older(self.kind, order, than)
+
+    def note_order(self, order: Order) -> None:
+        """A state is about to go out behind all others: whether the venue counts from a lower sequence since."""
+        if self.log.is_empty:
+            return
+        last = self.log.at(self.log.end)[2]
+        if None not in (order[0], last[0]) and order[0] < last[0] and order[1] > last[1]:  # type: ignore[operator]
+            self.anew_at = order[1]
+        elif order[1] - self.anew_at > ANEW_NS:
+            self.anew_at = 0
 
     def keep_book(self, item: Item) -> None:
         """The book as the stream has it, to compare snapshots with."""
