@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from tests.bybit import frames
+from tests.bybit.frames import MS
 from tests.bybit.several import BOOK, TICKER, TRADES, two_lines
-from wld.events import BookSnapshot, Ticker
+from wld.events import BookSnapshot, GapReason, Ticker
 
 
 def test_a_trade_that_one_line_lost_without_knowing_comes_late_rather_than_never() -> None:
@@ -19,17 +20,22 @@ def test_a_trade_that_one_line_lost_without_knowing_comes_late_rather_than_never
     assert lines.arbiter.counters["divergence_alone"] == 1
 
 
-def test_a_ticker_that_one_line_lost_without_knowing_comes_late_rather_than_never() -> None:
+def test_tickers_that_one_line_lost_without_knowing_are_one_gap_and_turn_nothing_back() -> None:
     lines, first, second = two_lines()
+    for is_lost in (False, True, True, False):
+        lines.venue.time += 100
+        lines.publish(lines.venue.ticker(), but=first if is_lost else None)
+        lines.deliver(first)
     lines.venue.time += 100
-    lines.publish(lines.venue.ticker(), but=first)
-    lines.venue.time += 100
-    lines.publish(lines.venue.ticker())
-    lines.deliver(first)
     lines.deliver(second)
-    assert sorted(lines.names(TICKER))[1:] == lines.venue.published[TICKER]  # behind the first snapshot
+    published = lines.venue.published[TICKER]
+    assert lines.names(TICKER)[1:] == [*published[:-3], published[-1], None]  # behind the first snapshot
+    (gap,) = lines.gaps()
+    assert (gap.reason, gap.topic, gap.missed) == (GapReason.UPDATE_ID, "tickers", None)
+    assert (gap.first_time, gap.last_time) == (lines.now - 400 * MS, lines.now - 100 * MS)
     assert lines.arbiter.counters["divergence_alone"] == 1
-    assert not lines.gaps()
+    lines.settle()
+    assert lines.gaps() == [gap]
 
 
 def test_a_ticker_of_a_line_whose_push_times_are_wrong_does_not_go_out_a_second_time() -> None:

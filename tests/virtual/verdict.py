@@ -7,7 +7,7 @@ stands where nothing went wrong. Excused is, by name:
 - ticker fields for a while after a link was mute on it: they change with the next snapshot;
 - *mute*: the venue left it out on a connection that stood, and no other brought it: nothing from outside can tell;
 - *overtaken*: a link that was mute on it brought what follows before another brought it: a trade or liquidation comes
-  late rather than never, a ticker not at all;
+  late rather than never, a ticker is a Gap, if anything is told of it at all;
 - *replaced*: the venue left a book's update out for everybody, and its next message was a snapshot or update id 1.
 """
 
@@ -55,7 +55,7 @@ def judge(world: World) -> Verdict:
         wrong += _states(truth, life)
         wrong += _needless(life, world.troubled)
     if world.plan.is_gentle:
-        gaps = [e for e in events if isinstance(e, Gap) and e.gap_id]
+        gaps = [e for e in events if isinstance(e, Gap) and e.gap_id and not _is_of_overtaken(e, truth)]
         wrong += [f"a Gap though one line was well: {gap_words(gap)}" for gap in gaps]
     return Verdict(result, wrong, excused)
 
@@ -90,9 +90,21 @@ def _overtaken(truth: Truth) -> Iterator[str]:
     """What a link was mute on, and what followed soon: of these the one or the other counts as out of order."""
     for index in truth.muted:
         left_out = truth.published[index]
+        if left_out.topic.startswith("tickers"):
+            continue  # never out of order
         for published in truth.published[index : index + 200]:
             if published.topic == left_out.topic and published.at - left_out.at < 2_000_000_000:
                 yield from names(published.frame)
+
+
+def _is_of_overtaken(gap: Gap, truth: Truth) -> bool:
+    """Whether a Gap is that of a ticker that was overtaken: one message to the next."""
+    delivered = (truth.published[i] for i in truth.muted & truth.delivered.keys())
+    first, last = gap.first_time, gap.last_time
+    return gap.topic == "tickers" and any(
+        published.topic == f"tickers.{gap.symbol}" and (first or 0) - 1_000_000_000 < published.at < (last or 0)
+        for published in delivered
+    )
 
 
 def _unknowable(truth: Truth) -> Iterator[tuple[str, str]]:

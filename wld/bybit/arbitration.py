@@ -41,8 +41,9 @@ LOG_ITEMS = 32_768
 class Arbiter(Losses):
     """Several lines, one stream.
 
-    Guarantees, within a topic: no message twice, none out of order except one that a line lost without knowing (it
-    comes late rather than never, and is counted), and a Gap exactly where no line covered the topic. Times are
+    Guarantees, within a topic: no message twice, none out of order except a trade or liquidation that a line lost without
+    knowing (it comes late rather than never, and is counted), and a Gap exactly where no line covered the topic, or where
+    a ticker was lost so. Times are
     receive times in ns; what was held goes out with the time of its release.
     """
 

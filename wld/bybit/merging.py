@@ -28,7 +28,8 @@ FEW_HOLD = 16
 """Topics that lines hold: so many are looked at after each message."""
 LOOK_S = 0.02
 EXTRA = 2_048
-"""Names remembered beside the log: what came late, and what REST brought, of which it lists 1,000. 0.4 MB a symbol."""
+"""Names remembered beside the log: what came late, places of tickers that did, and what REST brought, of which it lists
+1,000. 0.4 MB a symbol."""
 
 
 class Merging(Telling, ABC):
@@ -375,18 +376,21 @@ class Merging(Telling, ABC):
         return events
 
     def _passed_over(self, topic: TopicState, line: int, view: View, item: Item) -> list[Event]:
-        """A ticker that belongs right behind this line's place, where the others had none of its sequence: they lost it."""
-        log, hole = topic.log, topic.hole_order
-        if not item.is_flow or view.cursor is None or view.cursor < log.base or item.order[0] is None:
+        """A ticker that belongs right behind this line's place, where the others had none of its sequence: they lost it.
+
+        It is a Gap, told late. Going out now, it would turn the state back for whoever takes the last for the latest.
+        """
+        log, hole, place = topic.log, topic.hole_order, view.cursor
+        if not item.is_flow or place is None or place < log.base or item.order[0] is None:
             return []
-        before, behind = log.at(view.cursor)[2], [log.at(i)[2] for i in range(view.cursor + 1, log.end + 1)]
+        before, behind = log.at(place)[2], [log.at(i)[2] for i in range(place + 1, log.end + 1)]
         if not topic.is_older(before, item.order) or (hole and topic.is_older(item.order, hole)):
             return []
-        if item.key in topic.extra or any(order[0] == item.order[0] for order in (before, *behind)):
-            return []  # the same, or another time of it
-        self._remember_extra(topic, item.key)
+        if place in topic.extra or any(order[0] == item.order[0] for order in (before, *behind)):
+            return []  # told already; or another time of the same
+        self._remember_extra(topic, place)
         self._diverge("divergence_alone", topic, f"line {line} brings what the others passed over")
-        return list(item.events)
+        return [self._gap(GapReason.UPDATE_ID, topic.name, log.at(place)[3], None, last=log.at(place + 1)[3])]
 
     def _remember_extra(self, topic: TopicState, key: Any) -> None:
         topic.extra[key] = None
