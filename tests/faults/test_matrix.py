@@ -178,7 +178,8 @@ async def test_refusal_within_a_repair(
                 await trio.sleep(0.02)
         misbehaviour.rest_status = None
 
-    await run(name, f"connection reset; {happened}", tmp_path, caplog, act, symbols=("WLDUSDT", "OPUSDT"))
+    options = {"symbols": ("WLDUSDT", "OPUSDT"), "audit": 0.0}  # an audit asks as well
+    await run(name, f"connection reset; {happened}", tmp_path, caplog, act, **options)
     assert sorted(asked) == ["OPUSDT", "WLDUSDT"]
 
 
