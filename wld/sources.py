@@ -119,7 +119,7 @@ class SimSource:
         from wld.exchange import serve_exchange
 
         # The exchange goes last: a run that ends asks its REST once more for missing trades.
-        exchange = trio.CancelScope(shield=True)
+        exchange = trio.CancelScope()
 
         async def serve(*, task_status: trio.TaskStatus[ExchangeAddress]) -> None:
             with exchange:
@@ -129,6 +129,7 @@ class SimSource:
             async with trio.open_nursery() as nursery:
                 try:
                     address = await nursery.start(serve)
+                    exchange.shield = True  # not before: one that is cancelled while it starts has to end by itself
                     log.debug("simulated exchange at %s, seed %d", address.ws_url, self._config.sim_seed)
                     self._bybit = BybitSource(self._config, urls=(address.ws_url, address.rest_url))
                     await self._bybit.run(ring, task_status=task_status)

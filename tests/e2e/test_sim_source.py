@@ -30,3 +30,14 @@ async def test_the_exchange_still_answers_when_the_run_asks_for_its_last_trades(
             nursery.cancel_scope.cancel()
     assert asked
     assert not caplog.records
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+async def test_a_run_that_ends_while_the_exchange_starts_ends(turns: int) -> None:
+    source = SimSource(SourceConfig(name="sim"))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.run, Ring())
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
