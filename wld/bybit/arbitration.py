@@ -8,7 +8,8 @@ reaches it, so nothing comes out of order.
 
 Here is what happens to lines: they open, bring something, end, and time passes. What of a message is compared is in
 `wld.bybit.items`, where lines stand in `standing`, what proves that two overlap in `overlap`, what is told of the stream
-in `telling`, what an item adds to its topic in `merging`, what it means that a line lost something in `losses`. Does not own sockets, nor the continuity within one line (`wld.bybit.decoder`).
+in `telling`, what an item adds to its topic in `merging`, what it means that a line lost something in `losses`. Does not
+own sockets, nor the continuity within one line (`wld.bybit.decoder`).
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ class Arbiter(Losses):
 
     Guarantees, within a topic: no message twice, none out of order except a trade or liquidation that a line lost without
     knowing (it comes late rather than never, and is counted), and a Gap exactly where no line covered the topic, or where
-    a ticker was lost so. Times are
-    receive times in ns; what was held goes out with the time of its release.
+    a ticker was lost so. Times are receive times in ns; what was held goes out with the time of its release.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import Any
 
 from wld.bybit.following import Following
 from wld.bybit.messages import Envelope, decode_book, decode_envelope, decode_items, decode_ticker, named_symbol
-from wld.bybit.topics import STRICT_DEPTH, Sides, Topic
+from wld.bybit.topics import STRICT_DEPTH, Sides, Topic, precedes
 from wld.bybit.websocket import BinaryMessage, Message
 from wld.errors import RemoteProtocolError, UnitError
 from wld.events import BookDelta, BookSnapshot, Event, Gap, GapReason, PositionSide, Ticker
@@ -333,10 +333,11 @@ class MarketDecoder(Following):
         before: list[Event] = []
         state.take_ticker_back()
         push = (envelope.type, envelope.cs, envelope.ts, wire)
-        if None not in push and push == state.push and state.silent_since is None:
+        latest = state.push if state.silent_since is None else None
+        if None not in push and push == latest:
             self.counters["duplicate_ticker"] += 1
             return before
-        if envelope.type == "delta" and state.silent_since is None and state.is_late(envelope.cs, envelope.ts):
+        if latest is not None and envelope.type == "delta" and precedes(push, latest):
             return self._late_ticker(state, envelope.ts or 0, receive_time)
         state.push = push
         state.push_times.append((envelope.ts or 0, receive_time))

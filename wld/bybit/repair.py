@@ -51,9 +51,9 @@ def missed_trades(
 
     The venue lists the newest first; those of one millisecond stay in its order, all else is put in order by time.
 
-    `known` holds the ids of those that went out. `last` is the newest trade known before the hole. That nothing is missing between it and the list is proven by
-    the list alone: the trade is in it, or one of an earlier millisecond is. Of the same millisecond is not enough, nor
-    that the list is short: the venue may have cut it, or begun it anew.
+    `known` holds the ids of those that went out. `last` is the newest trade known before the hole. That nothing is
+    missing between it and the list is proven by the list alone: the trade is in it, or one of an earlier millisecond is.
+    Of the same millisecond is not enough, nor that the list is short: the venue may have cut it, or begun it anew.
 
     Without `last`, no trade of the symbol has ever been seen, and `since` is where the recording began (ns): a list
     that reaches back beyond it holds all there was, and so does a short one as far as anybody knows.

@@ -18,7 +18,7 @@ import numpy as np
 from wld.bybit.decimals import Ints
 from wld.bybit.messages import TICKER_FIELDS, TICKER_OTHER, TICKER_WIDE, parse_wide
 from wld.bybit.plain import MAX_MS, ODD_READS, Again
-from wld.bybit.topics import TickerPush, Topic
+from wld.bybit.topics import TickerPush, Topic, precedes
 from wld.errors import UnitError
 from wld.events import TickDirection
 from wld.tables import DIRECTIONS, TICKER_NUMBERS, TICKER_PLACE, Columns
@@ -65,7 +65,7 @@ def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
         cs = message.cs
         push = (message.type, cs, message.ts, message.data)
         last = pushes.get(state, state.push)
-        is_again = last is not None and None not in push and (push == last or _is_before(push, last))
+        is_again = last is not None and None not in push and (push == last or precedes(push, last))
         pushes[state] = push
         if (
             message.type not in _TYPES
@@ -81,10 +81,6 @@ def odd_tickers(decoded: Sequence[Any], states: Sequence[Topic]) -> set[Topic]:
         elif state.ticker_columns is None:
             _lay_out(state)
     return odd
-
-
-def _is_before(push: TickerPush, last: TickerPush) -> bool:
-    return push[1] < (last[1] or 0) and push[2] < (last[2] or 0)  # type: ignore[operator]
 
 
 class TickerChanges:

@@ -92,6 +92,15 @@ class Sides:
         return self.best_bid >= self.best_ask
 
 
+def precedes(push: TickerPush, last: TickerPush) -> bool:
+    """Whether a ticker message is older than another by both of the venue's counts: sequence and push time."""
+    return (
+        None not in (push[1], push[2], last[1], last[2])
+        and push[1] < last[1]  # type: ignore[operator]
+        and push[2] < last[2]  # type: ignore[operator]
+    )
+
+
 class Topic:
     """What is known of one topic on the current connection."""
 
@@ -172,16 +181,6 @@ class Topic:
         self.dropped = 0
         self.lost_reason = GapReason.UPDATE_ID
         self.lost_time: int | None = None
-
-    def is_late(self, sequence: int | None, push_time: int | None) -> bool:
-        """Whether a ticker message is older than the last, by both of the venue's counts: sequence and push time, ms."""
-        last = self.push
-        return (
-            last is not None
-            and None not in (sequence, push_time, last[1], last[2])
-            and sequence < last[1]  # type: ignore[operator]
-            and push_time < last[2]  # type: ignore[operator]
-        )
 
     def has_pushed(self, push_time: int) -> bool:
         """Whether a late ticker came before, or is older than all that are remembered."""
